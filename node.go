@@ -1,0 +1,118 @@
+package wasmatrix
+
+// NodeStatus says whether a node may be given instances.
+type NodeStatus uint8
+
+// The states of a node.
+const (
+	NodeUnknown NodeStatus = iota
+	NodeUp
+	NodeDown // its lease ran out or its process is known to be gone
+)
+
+// String returns the lower-case name.
+func (s NodeStatus) String() string {
+	switch s {
+	case NodeUp:
+		return "up"
+	case NodeDown:
+		return "down"
+	default:
+		return "unknown"
+	}
+}
+
+// Capacity is what a node offers to instances, or what they take of it.
+type Capacity struct {
+	Memory    uint64 // bytes: the sum of the instances' memory limits
+	Instances uint32
+}
+
+// Fits reports whether c and more together stay within limit.
+func (c Capacity) Fits(more, limit Capacity) bool {
+	return c.Memory+more.Memory <= limit.Memory && c.Instances+more.Instances <= limit.Instances
+}
+
+// Plus returns the sum.
+func (c Capacity) Plus(d Capacity) Capacity {
+	return Capacity{Memory: c.Memory + d.Memory, Instances: c.Instances + d.Instances}
+}
+
+// Minus returns the difference; d is at most c.
+func (c Capacity) Minus(d Capacity) Capacity {
+	return Capacity{Memory: c.Memory - d.Memory, Instances: c.Instances - d.Instances}
+}
+
+// Demand is what one instance of this spec takes of a node's capacity.
+func (s *Spec) Demand() Capacity { return Capacity{Memory: s.Limits.Memory, Instances: 1} }
+
+// Node is the replicated record of a worker node. It is immutable.
+type Node struct {
+	ID       NodeID
+	Boot     BootID // of the process that registered last
+	Addr     string // host:port of its NodeAgentService
+	Version  string
+	Labels   map[string]string // includes LabelNode
+	Capacity Capacity
+	Status   NodeStatus
+	Draining bool // takes no new instances
+	Reason   string
+	// RegisteredAt and ChangedAt are leader time.
+	RegisteredAt, ChangedAt Time
+	CreateIndex             uint64
+	ModifyIndex             uint64
+}
+
+// Eligible reports whether new instances may be placed on the node.
+func (n *Node) Eligible() bool { return n.Status == NodeUp && !n.Draining }
+
+// Registration is what a node tells the leader when it starts, when it first
+// meets a leader, and when the leader asks for it.
+type Registration struct {
+	ID       NodeID
+	Boot     BootID
+	Addr     string
+	Version  string
+	Labels   map[string]string
+	Capacity Capacity
+	// Holding lists every instance that the node runs or has ended without
+	// the leader's acknowledgement.
+	Holding []Holding
+}
+
+// Holding is one instance as its node knows it.
+type Holding struct {
+	Instance InstanceID
+	Epoch    uint64
+	Status   Status
+}
+
+// Lease is the leader's answer to a registration or renewal.
+type Lease struct {
+	TTL    int64  // nanoseconds, counted by the node from when it sent the request
+	Term   uint64 // Raft term of the leader that granted it
+	Resync bool   // the node must register again before anything else
+}
+
+// OrderKind is what a leader tells a node to do with an instance.
+type OrderKind uint8
+
+// The kinds of order.
+const (
+	OrderStart OrderKind = iota + 1
+	OrderStop
+)
+
+// Order is one instruction from the leader to a node. Orders may be repeated:
+// starting an epoch that the node holds, or stopping one that it does not,
+// changes nothing. An order of an epoch older than the node's is refused; a
+// start of a newer one ends the older first.
+type Order struct {
+	Kind     OrderKind
+	Instance InstanceID
+	Epoch    uint64
+	Spec     *Spec // with OrderStart
+	// Forget, with OrderStop, says that the record of this epoch is settled
+	// or superseded: the node ends it without reporting.
+	Forget bool
+}
