@@ -244,7 +244,7 @@ func (l Limits) validate() error {
 
 func (p RestartPolicy) validate() error {
 	b := p.Backoff
-	field := ""
+	var field string
 	switch {
 	case int(p.Mode) >= len(restartNames):
 		field = "restart.mode"
