@@ -377,8 +377,10 @@ func (*RevokeCapabilityResponse) Descriptor() ([]byte, []int) {
 }
 
 type ListCapabilitiesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// From the state of the server that was asked, which may lag.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +420,13 @@ func (x *ListCapabilitiesRequest) GetInstanceId() string {
 		return x.InstanceId
 	}
 	return ""
+}
+
+func (x *ListCapabilitiesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type ListCapabilitiesResponse struct {
@@ -500,10 +509,11 @@ const file_wasmatrix_v1_capability_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x12#\n" +
 	"\rcapability_id\x18\x03 \x01(\tR\fcapabilityId\"\x1a\n" +
-	"\x18RevokeCapabilityResponse\":\n" +
+	"\x18RevokeCapabilityResponse\"P\n" +
 	"\x17ListCapabilitiesRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
-	"instanceId\"X\n" +
+	"instanceId\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"X\n" +
 	"\x18ListCapabilitiesResponse\x12<\n" +
 	"\fcapabilities\x18\x01 \x03(\v2\x18.wasmatrix.v1.CapabilityR\fcapabilities2\xc1\x02\n" +
 	"\x11CapabilityService\x12a\n" +

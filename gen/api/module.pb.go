@@ -482,8 +482,10 @@ func (x *GetModuleResponse) GetSizeBytes() int64 {
 }
 
 type InspectModuleRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Module        string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Module string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	// From the state of the server that was asked, which may lag.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,6 +525,13 @@ func (x *InspectModuleRequest) GetModule() string {
 		return x.Module
 	}
 	return ""
+}
+
+func (x *InspectModuleRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type InspectModuleResponse struct {
@@ -570,7 +579,9 @@ func (x *InspectModuleResponse) GetModule() *Module {
 }
 
 type ListModulesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the state of the server that was asked, which may lag.
+	Stale         bool `protobuf:"varint,1,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -603,6 +614,13 @@ func (x *ListModulesRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListModulesRequest.ProtoReflect.Descriptor instead.
 func (*ListModulesRequest) Descriptor() ([]byte, []int) {
 	return file_wasmatrix_v1_module_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListModulesRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type ListModulesResponse struct {
@@ -775,12 +793,14 @@ const file_wasmatrix_v1_module_proto_rawDesc = "" +
 	"\x11GetModuleResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\".\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\"D\n" +
 	"\x14InspectModuleRequest\x12\x16\n" +
-	"\x06module\x18\x01 \x01(\tR\x06module\"E\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"E\n" +
 	"\x15InspectModuleResponse\x12,\n" +
-	"\x06module\x18\x01 \x01(\v2\x14.wasmatrix.v1.ModuleR\x06module\"\x14\n" +
-	"\x12ListModulesRequest\"E\n" +
+	"\x06module\x18\x01 \x01(\v2\x14.wasmatrix.v1.ModuleR\x06module\"*\n" +
+	"\x12ListModulesRequest\x12\x14\n" +
+	"\x05stale\x18\x01 \x01(\bR\x05stale\"E\n" +
 	"\x13ListModulesResponse\x12.\n" +
 	"\amodules\x18\x01 \x03(\v2\x14.wasmatrix.v1.ModuleR\amodules\"L\n" +
 	"\x13RemoveModuleRequest\x12\x1d\n" +
