@@ -147,3 +147,7 @@ func (w *Writer) Close() {
 		w.store.log.Error("cannot remove a module that was not finished", "file", filepath.Base(w.file.Name()), "error", err)
 	}
 }
+
+// Err returns why a Write or Commit failed, nil while none has. It tells a
+// failure of this side from one of whoever sends the bytes.
+func (w *Writer) Err() error { return w.err }
