@@ -1,0 +1,188 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// State is the replicated state of this server.
+type State interface {
+	// Snapshot is the newest view. It does not block.
+	Snapshot() wasmatrix.Snapshot
+	// Changed is closed when the next command has been applied: take it, then
+	// the snapshot, then wait.
+	Changed() <-chan struct{}
+}
+
+// Log is the replicated log.
+type Log interface {
+	// Propose replicates a command and returns what the state machine answered,
+	// as documented at the command. It fails with NOT_LEADER, NO_LEADER,
+	// TIMEOUT, STORAGE_ERROR or the command's own *wasmatrix.Error.
+	Propose(context.Context, wasmatrix.Command) (any, error)
+	// Read returns once the state includes every command that was acknowledged
+	// before the call, on the leader; elsewhere it fails with NOT_LEADER.
+	Read(context.Context) error
+}
+
+// Scheduler is the leader's dispatch loop. On other servers every method fails
+// with NOT_LEADER or NO_LEADER.
+type Scheduler interface {
+	// Start places and creates the instances of one request. The placements of
+	// the item name the instances and leave their nodes empty.
+	Start(context.Context, wasmatrix.StartItem) (wasmatrix.StartResult, error)
+	Stop(context.Context, wasmatrix.Request, wasmatrix.InstanceID) error
+	Restart(context.Context, wasmatrix.Request, wasmatrix.InstanceID) (*wasmatrix.Instance, error)
+
+	Register(context.Context, wasmatrix.Registration) (wasmatrix.Lease, error)
+	Renew(context.Context, wasmatrix.NodeID, wasmatrix.BootID) (wasmatrix.Lease, error)
+	Report(context.Context, wasmatrix.NodeID, wasmatrix.BootID, []wasmatrix.Report) ([]bool, error)
+}
+
+// Leadership tells who leads.
+type Leadership interface {
+	// Leader returns the host:port of the leader's API. Self is true on the
+	// leader, known is false while there is none that this server knows of. It
+	// does not block.
+	Leader() (apiAddr string, self, known bool)
+	// LeaderChanged is closed at the next change of what Leader returns: take it
+	// before Leader. It may be closed without a change.
+	LeaderChanged() <-chan struct{}
+}
+
+// Cluster is the Raft group and the gossip members, as far as users see and
+// change them.
+type Cluster interface {
+	// Status answers for this server, without asking others.
+	Status(context.Context) (ClusterStatus, error)
+	// Members is what gossip knows at this server.
+	Members(context.Context) ([]Member, error)
+	// Peers is the Raft configuration and, on the leader, each server's health;
+	// elsewhere it fails with NOT_LEADER.
+	Peers(context.Context) ([]Peer, uint64, error)
+	// Join contacts gossip addresses, and returns how many answered.
+	Join(ctx context.Context, addrs []string) (int, error)
+	// Leave makes this agent leave the cluster and then end. It returns when
+	// that has begun and the Raft group no longer counts on this server.
+	Leave(context.Context) error
+	// RemovePeer takes a ServerID or the name of a server.
+	RemovePeer(ctx context.Context, server string) (wasmatrix.ServerID, error)
+	// TransferLeadership takes a ServerID or name, or "" to let Raft choose.
+	TransferLeadership(ctx context.Context, server string) (wasmatrix.ServerID, error)
+	// SaveSnapshot writes a snapshot of the leader's state in the format that
+	// RestoreSnapshot reads.
+	SaveSnapshot(context.Context, io.Writer) error
+	// RestoreSnapshot replaces the state of the whole cluster, or nothing.
+	RestoreSnapshot(context.Context, io.Reader) (stateHash string, index uint64, err error)
+}
+
+// ClusterStatus is what one server knows of itself and its group. What the
+// snapshot of the state tells (instances, nodes) is not in it.
+type ClusterStatus struct {
+	Server           wasmatrix.ServerID
+	Name             string
+	State            string // leader, follower, candidate
+	Term             uint64
+	Leader           wasmatrix.ServerID
+	LeaderAddr       string // of its API
+	CommitIndex      uint64
+	AppliedIndex     uint64
+	LastIndex        uint64
+	LastContact      time.Duration // since the leader was last heard of; 0 on the leader
+	StateHash        string        // hexadecimal
+	StateIndex       uint64        // at which StateHash was taken
+	Voters           int
+	FailureTolerance int
+	StartedAt        time.Time
+}
+
+// Member is an agent as gossip knows it.
+type Member struct {
+	Name       string
+	Role       string // server or node
+	GossipAddr string
+	APIAddr    string
+	Status     string // alive, suspect, dead or left
+	Version    string
+}
+
+// Peer is a server of the Raft group.
+type Peer struct {
+	Server      wasmatrix.ServerID
+	Name        string
+	RaftAddr    string
+	APIAddr     string
+	Voter       bool
+	Leader      bool
+	Healthy     bool
+	LastIndex   uint64
+	LastContact time.Duration
+	Version     string
+}
+
+// ModuleHeader announces the bytes of a module.
+type ModuleHeader struct {
+	Request wasmatrix.Request
+	Digest  wasmatrix.Digest
+	Size    int64  // bytes, within the limit
+	Name    string // "" leaves names alone
+}
+
+// Modules is the replicated store of module bytes.
+type Modules interface {
+	// Push reads the module to its end, checks it, has a majority of servers
+	// store it and then records it. Existed says that it was recorded already.
+	// On other servers than the leader it fails with NOT_LEADER.
+	Push(context.Context, ModuleHeader, io.Reader) (m *wasmatrix.Module, existed bool, err error)
+	// Open returns the bytes. Unless local, they are fetched from another
+	// server where this one lacks them. The caller closes the reader.
+	Open(ctx context.Context, d wasmatrix.Digest, local bool) (r io.ReadCloser, size int64, err error)
+	// Store puts bytes on this server's disk, synchronised, and nothing else.
+	Store(ctx context.Context, d wasmatrix.Digest, size int64, r io.Reader) error
+	Remove(context.Context, wasmatrix.Request, wasmatrix.Digest) error
+}
+
+// Agent is a node process, as servers see it.
+type Agent interface {
+	// Execute takes orders of the leader of a term. It refuses a term below the
+	// highest it has seen with NOT_LEADER, and another boot than its own with
+	// NODE_NOT_FOUND.
+	Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error
+	Ping() (wasmatrix.NodeID, wasmatrix.BootID)
+	// Attached is told that a leader attached. Ctx ends when it is gone. An
+	// error refuses it; Attached does not wait for ctx.
+	Attached(ctx context.Context, term uint64) error
+	// Logs emits what is kept of the output of an instance, oldest first, and
+	// with Follow what is written until the execution is over for good. It
+	// returns the error of emit, of ctx, or INSTANCE_NOT_FOUND.
+	Logs(ctx context.Context, q LogQuery, emit func(LogPiece) error) error
+}
+
+// LogStream is one of the two outputs of a guest, or both.
+type LogStream uint8
+
+// The outputs.
+const (
+	LogBoth LogStream = iota // in queries only
+	LogStdout
+	LogStderr
+)
+
+// LogQuery selects output of one instance.
+type LogQuery struct {
+	Instance wasmatrix.InstanceID
+	Stream   LogStream
+	Follow   bool
+	Tail     int // only the last lines of what there is; 0 is all
+}
+
+// LogPiece is a piece of output. Data is the callee's only until it returns.
+type LogPiece struct {
+	Stream  LogStream
+	Data    []byte
+	Time    time.Time
+	Dropped uint64 // bytes lost from the ring before this piece
+}

@@ -1,0 +1,156 @@
+package wire
+
+import (
+	"maps"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+)
+
+// RegistrationTo converts a registration. Cluster is the one the node belongs
+// to, "" before it has belonged to any.
+func RegistrationTo(r wasmatrix.Registration, cluster wasmatrix.ClusterID) *api.RegisterRequest {
+	m := &api.RegisterRequest{
+		NodeId:    string(r.ID),
+		BootId:    string(r.Boot),
+		Address:   r.Addr,
+		Version:   r.Version,
+		Labels:    maps.Clone(r.Labels),
+		Capacity:  CapacityTo(r.Capacity),
+		ClusterId: string(cluster),
+	}
+	for _, h := range r.Holding {
+		m.Holding = append(m.Holding, &api.Holding{InstanceId: string(h.Instance), Epoch: h.Epoch, Status: StatusTo(h.Status)})
+	}
+	return m
+}
+
+// RegistrationFrom converts back.
+func RegistrationFrom(m *api.RegisterRequest) (wasmatrix.Registration, error) {
+	r := wasmatrix.Registration{
+		ID:       wasmatrix.NodeID(m.GetNodeId()),
+		Boot:     wasmatrix.BootID(m.GetBootId()),
+		Addr:     m.GetAddress(),
+		Version:  m.GetVersion(),
+		Labels:   maps.Clone(m.GetLabels()),
+		Capacity: CapacityFrom(m.GetCapacity()),
+	}
+	for _, h := range m.GetHolding() {
+		status, err := StatusFrom(h.GetStatus())
+		if err != nil {
+			return r, err
+		}
+		r.Holding = append(r.Holding, wasmatrix.Holding{Instance: wasmatrix.InstanceID(h.GetInstanceId()), Epoch: h.GetEpoch(), Status: status})
+	}
+	return r, nil
+}
+
+// LeaseTo converts a lease.
+func LeaseTo(l wasmatrix.Lease) *api.Lease {
+	return &api.Lease{Ttl: durationpb.New(time.Duration(l.TTL)), Term: l.Term, Resync: l.Resync}
+}
+
+// LeaseFrom converts back.
+func LeaseFrom(m *api.Lease) (wasmatrix.Lease, error) {
+	ttl, err := DurationFrom(m.GetTtl(), "lease.ttl")
+	return wasmatrix.Lease{TTL: int64(ttl), Term: m.GetTerm(), Resync: m.GetResync()}, err
+}
+
+// ReportTo converts a report.
+func ReportTo(r wasmatrix.Report) *api.Report {
+	return &api.Report{
+		InstanceId: string(r.Instance),
+		Epoch:      r.Epoch,
+		Attempt:    r.Attempt,
+		Seq:        r.Seq,
+		Status:     StatusTo(r.Status),
+		Reason:     r.Reason,
+		Error:      string(r.Error),
+		ExitCode:   clone(r.ExitCode),
+		Crash:      CrashTo(r.Crash),
+		Time:       timeTo(r.At),
+	}
+}
+
+// ReportFrom converts back.
+func ReportFrom(m *api.Report) (wasmatrix.Report, error) {
+	status, err := StatusFrom(m.GetStatus())
+	if err != nil {
+		return wasmatrix.Report{}, err
+	}
+	crash, err := CrashFrom(m.GetCrash())
+	if err != nil {
+		return wasmatrix.Report{}, err
+	}
+	return wasmatrix.Report{
+		Instance: wasmatrix.InstanceID(m.GetInstanceId()),
+		Epoch:    m.GetEpoch(),
+		Attempt:  m.GetAttempt(),
+		Seq:      m.GetSeq(),
+		Status:   status,
+		Reason:   m.GetReason(),
+		Error:    wasmatrix.Code(m.GetError()),
+		ExitCode: clone(m.ExitCode),
+		Crash:    crash,
+		At:       timeFrom(m.GetTime()),
+	}, nil
+}
+
+// OrdersTo converts a batch of orders. A spec that several orders share (the
+// same pointer) is sent once.
+func OrdersTo(term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) *api.ExecuteRequest {
+	m := &api.ExecuteRequest{Term: term, BootId: string(boot), Orders: make([]*api.Order, len(orders))}
+	places := make(map[*wasmatrix.Spec]uint32)
+	for i, o := range orders {
+		out := &api.Order{InstanceId: string(o.Instance), Epoch: o.Epoch, Forget: o.Forget}
+		switch o.Kind {
+		case wasmatrix.OrderStart:
+			out.Kind = api.OrderKind_ORDER_KIND_START
+			place, ok := places[o.Spec]
+			if !ok {
+				place = uint32(len(m.Specs))
+				places[o.Spec] = place
+				m.Specs = append(m.Specs, SpecTo(o.Spec))
+			}
+			out.Spec = place
+		case wasmatrix.OrderStop:
+			out.Kind = api.OrderKind_ORDER_KIND_STOP
+		}
+		m.Orders[i] = out
+	}
+	return m
+}
+
+// OrdersFrom converts back. Orders that shared a spec share it again.
+func OrdersFrom(m *api.ExecuteRequest) ([]wasmatrix.Order, error) {
+	specs := make([]*wasmatrix.Spec, len(m.GetSpecs()))
+	for i, s := range m.GetSpecs() {
+		spec, err := SpecFrom(s)
+		if err != nil {
+			return nil, err
+		}
+		specs[i] = spec
+	}
+	orders := make([]wasmatrix.Order, len(m.GetOrders()))
+	for i, o := range m.GetOrders() {
+		out := wasmatrix.Order{Instance: wasmatrix.InstanceID(o.GetInstanceId()), Epoch: o.GetEpoch(), Forget: o.GetForget()}
+		switch o.GetKind() {
+		case api.OrderKind_ORDER_KIND_START:
+			if int(o.GetSpec()) >= len(specs) {
+				return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "order %d names spec %d of %d", i, o.GetSpec(), len(specs)).
+					With(wasmatrix.DetailField, "orders")
+			}
+			out.Kind, out.Spec = wasmatrix.OrderStart, specs[o.GetSpec()]
+		case api.OrderKind_ORDER_KIND_STOP:
+			out.Kind = wasmatrix.OrderStop
+		default:
+			return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "order %d has the unknown kind %d", i, int32(o.GetKind())).
+				With(wasmatrix.DetailField, "orders")
+		}
+		orders[i] = out
+	}
+	return orders, nil
+}
