@@ -1,0 +1,183 @@
+package harness
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Agent is one wasmatrix process and what it keeps on disk. It can be killed
+// and started again any number of times; its configuration stays.
+type Agent struct {
+	Name   string
+	Server bool // else a node
+	Dir    string
+	Ports  Ports
+	Config string // path of its HCL file
+
+	tb  TB
+	bin string
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	exitErr error
+}
+
+// Ports are the loopback ports of an agent.
+type Ports struct{ API, Raft, Gossip, Node, NodeGossip int }
+
+// API returns the URL of the agent's API.
+func (a *Agent) API() string { return fmt.Sprintf("http://127.0.0.1:%d", a.Ports.API) }
+
+// Gossip returns the agent's gossip address.
+func (a *Agent) Gossip() string {
+	if a.Server {
+		return fmt.Sprintf("127.0.0.1:%d", a.Ports.Gossip)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", a.Ports.NodeGossip)
+}
+
+// LogPath is the file that its stdout and stderr are appended to.
+func (a *Agent) LogPath() string { return filepath.Join(a.Dir, "agent.log") }
+
+// Start runs the process. It does not wait until it is ready.
+func (a *Agent) Start(extra ...string) {
+	a.tb.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cmd != nil {
+		a.tb.Fatalf("agent %s runs already", a.Name)
+	}
+	logFile, err := os.OpenFile(a.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		a.tb.Fatalf("agent %s: %v", a.Name, err)
+	}
+	defer logFile.Close()
+	cmd := exec.Command(a.bin, append([]string{"agent", "-config", a.Config}, extra...)...) //nolint:noctx,gosec // ended by Kill, which the cleanup calls
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if err := cmd.Start(); err != nil {
+		a.tb.Fatalf("agent %s: %v", a.Name, err)
+	}
+	exited := make(chan struct{})
+	a.cmd, a.exited = cmd, exited
+	go func() {
+		err := cmd.Wait()
+		a.mu.Lock()
+		a.exitErr, a.cmd = err, nil
+		a.mu.Unlock()
+		close(exited)
+	}()
+}
+
+// Kill ends the process with SIGKILL and waits until it is gone. Killing one
+// that does not run is no error.
+func (a *Agent) Kill() { a.end(syscall.SIGKILL) }
+
+// Terminate asks the process to leave with SIGTERM and waits until it is gone.
+func (a *Agent) Terminate() { a.end(syscall.SIGTERM) }
+
+// Pause stops the process with SIGSTOP, as a machine that hangs.
+func (a *Agent) Pause() { a.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (a *Agent) Resume() { a.signal(syscall.SIGCONT) }
+
+// Running reports whether the process lives (paused counts).
+func (a *Agent) Running() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cmd != nil
+}
+
+// Wait blocks until the process has ended and returns how; nil is exit 0.
+func (a *Agent) Wait(patience time.Duration) error {
+	a.mu.Lock()
+	exited := a.exited
+	a.mu.Unlock()
+	if exited == nil {
+		return nil
+	}
+	select {
+	case <-exited:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.exitErr
+	case <-time.After(patience):
+		return errors.New("still running")
+	}
+}
+
+// Log returns what the agent has written so far.
+func (a *Agent) Log() string {
+	b, err := os.ReadFile(a.LogPath())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// LogTail returns the last n lines of the log.
+func (a *Agent) LogTail(n int) string {
+	lines := strings.Split(strings.TrimRight(a.Log(), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// RSS returns the resident memory of the process in bytes, 0 if it is not running.
+func (a *Agent) RSS() uint64 {
+	a.mu.Lock()
+	cmd := a.cmd
+	a.mu.Unlock()
+	if cmd == nil {
+		return 0
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+			var kib uint64
+			if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err == nil {
+				return kib << 10
+			}
+		}
+	}
+	return 0
+}
+
+func (a *Agent) signal(sig syscall.Signal) {
+	a.tb.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cmd == nil {
+		a.tb.Fatalf("agent %s does not run", a.Name)
+	}
+	if err := a.cmd.Process.Signal(sig); err != nil {
+		a.tb.Fatalf("agent %s: %v", a.Name, err)
+	}
+}
+
+func (a *Agent) end(sig syscall.Signal) {
+	a.mu.Lock()
+	cmd, exited := a.cmd, a.exited
+	a.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(sig) // it may have ended by itself
+	select {
+	case <-exited:
+	case <-time.After(Patience):
+		a.tb.Logf("agent %s did not end after %v; killing it", a.Name, sig)
+		_ = cmd.Process.Kill()
+		<-exited
+	}
+}

@@ -1,0 +1,297 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/client"
+)
+
+// Options shape a cluster.
+type Options struct {
+	Bin     string // the wasmatrix binary; "" is the one that make built
+	Servers int
+	Nodes   int
+	// LogStore is "boltdb" (the default) or "wal".
+	LogStore string
+	// NodeMemory and NodeInstances are each node's capacity; "" and 0 are the defaults.
+	NodeMemory    string
+	NodeInstances int
+	// LogLevel defaults to info.
+	LogLevel string
+	// Extra is appended to every agent's HCL file.
+	Extra string
+}
+
+// Cluster is a set of agents on loopback.
+type Cluster struct {
+	Servers []*Agent
+	Nodes   []*Agent
+
+	tb   TB
+	opts Options
+	dir  string
+}
+
+// New makes the agents of a cluster and starts none.
+func New(tb TB, opts Options) *Cluster {
+	tb.Helper()
+	if opts.Bin == "" {
+		opts.Bin = Binary(tb)
+	}
+	c := &Cluster{tb: tb, opts: opts, dir: tb.TempDir()}
+	tb.Cleanup(c.close)
+	for range opts.Servers {
+		c.AddServer()
+	}
+	for range opts.Nodes {
+		c.AddNode()
+	}
+	return c
+}
+
+// Start makes a cluster, starts its agents, and waits until it has a leader,
+// all its servers as voters, and all its nodes up.
+func Start(tb TB, opts Options) *Cluster {
+	tb.Helper()
+	c := New(tb, opts)
+	for _, a := range c.Agents() {
+		a.Start()
+	}
+	c.WaitReady()
+	return c
+}
+
+// Agents returns the servers and then the nodes.
+func (c *Cluster) Agents() []*Agent {
+	return append(append([]*Agent(nil), c.Servers...), c.Nodes...)
+}
+
+// AddServer makes one more server, not started. Those made before the first
+// start expect each other; a later one joins with the CLI or retry_join.
+func (c *Cluster) AddServer() *Agent {
+	a := c.addAgent(fmt.Sprintf("s%d", len(c.Servers)+1), true)
+	c.Servers = append(c.Servers, a)
+	c.writeConfigs()
+	return a
+}
+
+// AddNode makes one more node, not started.
+func (c *Cluster) AddNode() *Agent {
+	a := c.addAgent(fmt.Sprintf("n%d", len(c.Nodes)+1), false)
+	c.Nodes = append(c.Nodes, a)
+	c.writeConfigs()
+	return a
+}
+
+func (c *Cluster) addAgent(name string, server bool) *Agent {
+	dir := filepath.Join(c.dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		c.tb.Fatalf("%v", err)
+	}
+	p := FreePorts(c.tb, 5)
+	return &Agent{
+		Name: name, Server: server, Dir: dir, Config: filepath.Join(dir, "agent.hcl"),
+		Ports: Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4]},
+		tb:    c.tb, bin: c.opts.Bin,
+	}
+}
+
+var configTemplate = template.Must(template.New("agent").Parse(`name      = "{{.Agent.Name}}"
+data_dir  = "{{.Agent.Dir}}/data"
+bind_addr = "127.0.0.1"
+ports {
+  api         = {{.Agent.Ports.API}}
+  raft        = {{.Agent.Ports.Raft}}
+  gossip      = {{.Agent.Ports.Gossip}}
+  node        = {{.Agent.Ports.Node}}
+  node_gossip = {{.Agent.Ports.NodeGossip}}
+}
+log { level = "{{.Level}}" }
+{{- if .Agent.Server}}
+server {
+  enabled          = true
+  bootstrap_expect = {{.Expect}}
+{{- with .LogStore}}
+  log_store        = "{{.}}"
+{{- end}}
+}
+{{- else}}
+node {
+  enabled   = true
+{{- with .Memory}}
+  memory    = "{{.}}"
+{{- end}}
+{{- with .Instances}}
+  instances = {{.}}
+{{- end}}
+}
+{{- end}}
+gossip { retry_join = [{{range $i, $j := .Join}}{{if $i}}, {{end}}"{{$j}}"{{end}}] }
+{{.Extra}}
+`))
+
+// writeConfigs writes the files of the agents that have none yet: one that
+// exists may be in use.
+func (c *Cluster) writeConfigs() {
+	c.tb.Helper()
+	var join []string
+	for _, s := range c.Servers {
+		join = append(join, s.Gossip())
+	}
+	for _, a := range c.Agents() {
+		if a.started() {
+			continue
+		}
+		var b strings.Builder
+		level := c.opts.LogLevel
+		if level == "" {
+			level = "info"
+		}
+		err := configTemplate.Execute(&b, map[string]any{
+			"Agent": a, "Level": level, "Expect": len(c.Servers), "LogStore": c.opts.LogStore,
+			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": join, "Extra": c.opts.Extra,
+		})
+		if err == nil {
+			err = os.WriteFile(a.Config, []byte(b.String()), 0o600)
+		}
+		if err != nil {
+			c.tb.Fatalf("configuration of %s: %v", a.Name, err)
+		}
+	}
+}
+
+func (a *Agent) started() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exited != nil
+}
+
+// Client returns a client of all servers, or only of those given.
+func (c *Cluster) Client(servers ...*Agent) *client.Client {
+	c.tb.Helper()
+	if len(servers) == 0 {
+		servers = c.Servers
+	}
+	var addrs []string
+	for _, s := range servers {
+		addrs = append(addrs, s.API())
+	}
+	cl, err := client.New(client.Config{Addrs: addrs})
+	if err != nil {
+		c.tb.Fatalf("client: %v", err)
+	}
+	c.tb.Cleanup(func() { _ = cl.Close() })
+	return cl
+}
+
+// WaitReady waits until every running server is a healthy voter, one leads, and
+// every running node is up.
+func (c *Cluster) WaitReady() {
+	c.tb.Helper()
+	cl := c.Client(c.running(c.Servers)...)
+	Eventually(c.tb, "cluster ready", func(ctx context.Context) error {
+		return c.ready(ctx, cl)
+	})
+}
+
+func (c *Cluster) running(agents []*Agent) []*Agent {
+	var up []*Agent
+	for _, a := range agents {
+		if a.Running() {
+			up = append(up, a)
+		}
+	}
+	return up
+}
+
+func (c *Cluster) ready(ctx context.Context, cl *client.Client) error {
+	for _, a := range c.Agents() {
+		if a.started() && !a.Running() {
+			if err := a.Wait(0); err != nil {
+				c.tb.Fatalf("agent %s ended by itself: %v\n%s", a.Name, err, a.LogTail(20))
+			}
+		}
+	}
+	peers, err := cl.Cluster.ListPeers(ctx, &api.ListPeersRequest{})
+	if err != nil {
+		return err
+	}
+	leader, voters := false, map[string]bool{}
+	for _, p := range peers.GetPeers() {
+		leader = leader || p.GetLeader()
+		voters[p.GetName()] = p.GetVoter() && p.GetHealthy()
+	}
+	if !leader {
+		return errors.New("no leader")
+	}
+	for _, s := range c.running(c.Servers) {
+		if !voters[s.Name] {
+			return fmt.Errorf("server %s is no healthy voter", s.Name)
+		}
+	}
+	nodes, err := cl.Nodes.ListNodes(ctx, &api.ListNodesRequest{})
+	if err != nil {
+		return err
+	}
+	up := map[string]bool{}
+	for _, n := range nodes.GetNodes() {
+		up[n.GetNodeId()] = n.GetStatus() == "up"
+	}
+	for _, n := range c.running(c.Nodes) {
+		if !up[n.Name] {
+			return fmt.Errorf("node %s is not up", n.Name)
+		}
+	}
+	return nil
+}
+
+// Leader waits until the running servers agree on a leader and returns it.
+func (c *Cluster) Leader() *Agent {
+	c.tb.Helper()
+	var leader *Agent
+	clients := map[*Agent]*client.Client{}
+	for _, s := range c.running(c.Servers) {
+		clients[s] = c.Client(s)
+	}
+	Eventually(c.tb, "a leader", func(ctx context.Context) error {
+		for s, cl := range clients {
+			st, err := cl.Cluster.GetStatus(ctx, &api.GetStatusRequest{})
+			if err == nil && st.GetState() == "leader" {
+				leader = s
+				return nil
+			}
+		}
+		return errors.New("none leads")
+	})
+	return leader
+}
+
+// Followers returns the running servers that do not lead.
+func (c *Cluster) Followers() []*Agent {
+	leader := c.Leader()
+	var out []*Agent
+	for _, s := range c.running(c.Servers) {
+		if s != leader {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (c *Cluster) close() {
+	if c.tb.Failed() {
+		for _, a := range c.Agents() {
+			c.tb.Logf("--- %s (%s)\n%s", a.Name, a.LogPath(), a.LogTail(40))
+		}
+	}
+	for _, a := range c.Agents() {
+		a.Kill()
+	}
+}
