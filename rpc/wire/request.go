@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -14,6 +15,10 @@ import (
 // requestIDField is the name of the field that makes a retry have its effect
 // once; every mutating request on the replicated state has it.
 const requestIDField protoreflect.Name = "request_id"
+
+// DefaultStopTimeout is how long StopInstance waits for the node unless told
+// otherwise.
+const DefaultStopTimeout = 30 * time.Second
 
 // RequestID returns the request ID of a message, and whether it has a field for one.
 func RequestID(m proto.Message) (id wasmatrix.RequestID, has bool) {

@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+// Agents calls node processes at the addresses of their records. It repeats
+// nothing. Where nothing listens at an address, the error wraps
+// [syscall.ECONNREFUSED].
+type Agents struct {
+	nodes apiconnect.NodeAgentServiceClient
+}
+
+// executeTimeout bounds Execute where the context does not: the node answers
+// before it carries the orders out.
+const executeTimeout = 10 * time.Second
+
+// NewAgents makes the client over a transport such as that of [NewTransport],
+// which stays the caller's.
+func NewAgents(rt http.RoundTripper) *Agents {
+	return &Agents{nodes: apiconnect.NewNodeAgentServiceClient(newRouter(rt, nil), baseURL, internal...)}
+}
+
+// Execute hands orders of the leader of a term to a node and returns once it has
+// taken them. It may have taken them although it fails.
+func (a *Agents) Execute(ctx context.Context, node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error {
+	ctx, cancel := context.WithTimeout(ctx, executeTimeout)
+	defer cancel()
+	_, err := a.nodes.Execute(withTarget(ctx, node.Addr), wire.OrdersTo(term, node.Boot, orders))
+	return err
+}
+
+// Ping returns the boot of the process that answers at the node's address. A
+// process of another node there is NODE_NOT_FOUND.
+func (a *Agents) Ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.BootID, error) {
+	res, err := a.nodes.Ping(withTarget(ctx, node.Addr), &api.PingRequest{})
+	if err != nil {
+		return "", err
+	}
+	if id := wasmatrix.NodeID(res.GetNodeId()); id != node.ID {
+		return "", wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "node %s answers at %s, the address of %s", id, node.Addr, node.ID)
+	}
+	return wasmatrix.BootID(res.GetBootId()), nil
+}
+
+// Attach opens a stream to a node and returns when it breaks, which it does at
+// once when the node's process ends. The error is never nil.
+func (a *Agents) Attach(ctx context.Context, node *wasmatrix.Node, term uint64) error {
+	stream, err := a.nodes.Attach(withTarget(ctx, node.Addr), &api.AttachRequest{Term: term})
+	if err != nil {
+		return err
+	}
+	defer stream.Close() //nolint:errcheck // it is broken already
+	for stream.Receive() {
+		if boot := wasmatrix.BootID(stream.Msg().GetBootId()); boot != node.Boot {
+			return wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "node %s is process %s now, no longer %s", node.ID, boot, node.Boot)
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return err
+	}
+	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "node %s ended the stream", node.ID)
+}
+
+// Logs calls emit for each piece of an instance's output that the node at addr
+// sends.
+func (a *Agents) Logs(ctx context.Context, addr string, q *api.StreamLogsRequest, emit func(*api.StreamLogsResponse) error) error {
+	stream, err := a.nodes.Logs(withTarget(ctx, addr), q)
+	if err != nil {
+		return err
+	}
+	defer stream.Close() //nolint:errcheck // nothing is left to say about a stream that was read
+	for stream.Receive() {
+		if err := emit(stream.Msg()); err != nil {
+			return err
+		}
+	}
+	return stream.Err()
+}
