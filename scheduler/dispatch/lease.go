@@ -1,0 +1,202 @@
+package dispatch
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// renew extends the lease of a node that is up, and asks one that has not
+// registered in this term to do so.
+func (t *tenure) renew(id wasmatrix.NodeID, boot wasmatrix.BootID) wasmatrix.Lease {
+	lease := wasmatrix.Lease{Term: t.term, Resync: true}
+	l := t.lookup(id)
+	if l == nil {
+		return lease
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up || l.condemned || l.node.Boot != boot {
+		return lease
+	}
+	l.renewed = time.Now()
+	lease.TTL = int64(t.cfg.LeaseTTL)
+	lease.Resync = !l.synced
+	return lease
+}
+
+// register admits a node.
+func (t *tenure) register(ctx context.Context, reg wasmatrix.Registration) (wasmatrix.Lease, error) {
+	received := time.Now()
+	if err := reg.ID.Validate(); err != nil {
+		return wasmatrix.Lease{}, err
+	}
+	if reg.Boot == "" || reg.Addr == "" {
+		return wasmatrix.Lease{}, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "registration of node %q has no boot or no address", reg.ID)
+	}
+	if err := wasmatrix.ValidateLabels(reg.Labels); err != nil {
+		return wasmatrix.Lease{}, err
+	}
+	labels := make(map[string]string, len(reg.Labels)+1)
+	maps.Copy(labels, reg.Labels)
+	labels[wasmatrix.LabelNode] = string(reg.ID)
+	reg.Labels = labels
+
+	l := t.link(reg.ID)
+	if !l.acquire(ctx) {
+		return wasmatrix.Lease{}, t.outcome(ctx, ctx.Err())
+	}
+	defer l.release()
+
+	node, known := t.cfg.State.Snapshot().Node(reg.ID)
+	if !known || !sameRecord(node, &reg) {
+		if err := t.checkReachable(ctx, node, &reg); err != nil {
+			return wasmatrix.Lease{}, err
+		}
+		record := reg
+		record.Holding = nil
+		var err error
+		node, err = propose[*wasmatrix.Node](ctx, t, wasmatrix.RegisterNode{At: now(), Registration: record})
+		if err != nil {
+			return wasmatrix.Lease{}, err
+		}
+		t.log.Info("node registered", "node", reg.ID, "addr", reg.Addr, "boot", reg.Boot, "holding", len(reg.Holding))
+		t.replan() // also where only its capacity or labels changed, which is no fact
+	}
+	l.admit(node, received)
+	t.reconcile(l, reg)
+	return wasmatrix.Lease{TTL: int64(t.cfg.LeaseTTL), Term: t.term}, nil
+}
+
+// sameRecord reports whether the state says of the node what it says itself.
+func sameRecord(n *wasmatrix.Node, reg *wasmatrix.Registration) bool {
+	return n.Status == wasmatrix.NodeUp && n.Boot == reg.Boot && n.Addr == reg.Addr && n.Version == reg.Version &&
+		n.Capacity == reg.Capacity && maps.Equal(n.Labels, reg.Labels)
+}
+
+// checkReachable refuses a node to which no order could be sent, and a second
+// process that uses the name of one which is alive elsewhere. Either would make
+// the record change to and fro for ever.
+func (t *tenure) checkReachable(ctx context.Context, old *wasmatrix.Node, reg *wasmatrix.Registration) error {
+	if old != nil && old.Status == wasmatrix.NodeUp && old.Boot == reg.Boot && old.Addr == reg.Addr {
+		return nil
+	}
+	if old != nil && old.Status == wasmatrix.NodeUp && old.Boot != reg.Boot && old.Addr != reg.Addr {
+		if boot, err := t.ping(ctx, old); err == nil && boot == old.Boot {
+			return wasmatrix.Errorf(wasmatrix.CodeConflict, "node name %q is in use by the process at %s", reg.ID, old.Addr)
+		}
+	}
+	boot, err := t.ping(ctx, &wasmatrix.Node{
+		ID: reg.ID, Boot: reg.Boot, Addr: reg.Addr, Version: reg.Version, Labels: reg.Labels, Capacity: reg.Capacity,
+	})
+	switch {
+	case err != nil:
+		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "the leader cannot reach node %q at %s: %w", reg.ID, reg.Addr, err)
+	case boot != reg.Boot:
+		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "another process than node %q answers at %s", reg.ID, reg.Addr)
+	default:
+		return nil
+	}
+}
+
+func (t *tenure) ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.BootID, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.PingTimeout)
+	defer cancel()
+	return t.cfg.Agents.Ping(ctx, node)
+}
+
+// reconcile compares what a node holds with the state, and tells it what
+// differs.
+func (t *tenure) reconcile(l *link, reg wasmatrix.Registration) {
+	snap := t.cfg.State.Snapshot()
+	held := make(map[wasmatrix.InstanceID]uint64, len(reg.Holding))
+	var stale []directive
+	for _, h := range reg.Holding {
+		i, ok := snap.Instance(h.Instance)
+		if !ok || i.Node != reg.ID || i.Epoch != h.Epoch || !i.Status.OnNode() {
+			stale = append(stale, directive{instance: h.Instance, forget: h.Epoch})
+			continue
+		}
+		held[h.Instance] = h.Epoch
+	}
+	l.forget(stale)
+
+	var ids []wasmatrix.InstanceID
+	var never []wasmatrix.Report
+	for i := range snap.InstancesOn(reg.ID) {
+		_, holds := held[i.ID]
+		switch {
+		case i.StopRequested && !holds:
+			never = append(never, wasmatrix.Report{
+				Instance: i.ID, Epoch: i.Epoch, Attempt: max(1, i.Attempt), Seq: i.Seq + 1,
+				Status: wasmatrix.StatusStopped, Reason: "the node does not hold it", At: now(),
+			})
+		case i.StopRequested, i.Status == wasmatrix.StatusStarting, !holds:
+			ids = append(ids, i.ID)
+		}
+	}
+	l.direct(ids...)
+	if len(never) > 0 {
+		t.spawn(func(ctx context.Context) {
+			for chunk := range chunks(never, maxReportBatch) {
+				cmd := wasmatrix.ApplyReports{At: now(), Node: reg.ID, Boot: reg.Boot, Reports: chunk}
+				if _, err := propose[[]bool](ctx, t, cmd); err != nil {
+					// They stay asked to stop: reminders lead here again.
+					t.log.Warn("could not settle stopped instances", "node", reg.ID, "error", err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// expire marks nodes down whose lease has run out.
+func (t *tenure) expire(ctx context.Context) {
+	for {
+		at := time.Now()
+		// A lease that begins while this sleeps runs for a TTL at least.
+		next := at.Add(t.cfg.LeaseTTL)
+		for _, l := range t.all() {
+			end, runs := l.expiry()
+			switch {
+			case !runs:
+			case !end.After(at):
+				l.condemn("its lease ran out", l.expired)
+			case end.Before(next):
+				next = end
+			}
+		}
+		if !sleep(ctx, time.Until(next)) {
+			return
+		}
+	}
+}
+
+// expiry is when the lease that runs now is over; false where none runs, or it
+// was found to be over already.
+func (l *link) expiry() (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up || l.condemned {
+		return time.Time{}, false
+	}
+	return l.lockedExpiry(), true
+}
+
+func (l *link) lockedExpiry() time.Time {
+	end := l.renewed.Add(l.t.cfg.LeaseTTL)
+	if l.renewed.Equal(l.t.began) {
+		// It has to find the new leader first.
+		end = end.Add(l.t.cfg.LeaseMargin)
+	}
+	return end
+}
+
+// expired is expiry for one that is condemned.
+func (l *link) expired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up && !l.lockedExpiry().After(time.Now())
+}

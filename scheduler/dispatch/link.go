@@ -1,0 +1,178 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// link is what a leader knows of one node beyond the state, for one term.
+type link struct {
+	t  *tenure
+	id wasmatrix.NodeID
+	// turn is held while the node's record is being changed: by a registration,
+	// or by marking it down. It is a channel so that waiting for it can end.
+	turn chan struct{}
+
+	mu        sync.Mutex // guards all below
+	node      *wasmatrix.Node
+	up        bool      // orders may be sent to node, and its lease runs
+	condemned bool      // is being marked down; no lease is granted
+	synced    bool      // has registered in this term, and need not again
+	replaced  bool      // another process answers at its address; it must register
+	renewed   time.Time // when the last request that its lease counts from came in
+	fence     time.Time // when the leases of its earlier boots have run out for sure
+	probing   bool
+
+	orders   orderQueue
+	sending  bool
+	awaiting map[wasmatrix.InstanceID]awaited
+	detach   context.CancelFunc // ends the stream; nil where there is none
+}
+
+// newLink makes the link of a node as a new term finds it; node is nil where it
+// has no record.
+func newLink(t *tenure, id wasmatrix.NodeID, node *wasmatrix.Node) *link {
+	l := &link{
+		t: t, id: id, node: node, turn: make(chan struct{}, 1),
+		awaiting: make(map[wasmatrix.InstanceID]awaited),
+	}
+	if node != nil {
+		// Nobody knows here what the leader before granted, or when. So the lease
+		// counts from now, and so does what a node that is down may still hold.
+		l.up = node.Status == wasmatrix.NodeUp
+		l.renewed = t.began
+		l.fence = t.leaseEnd(t.began)
+	}
+	return l
+}
+
+// leaseEnd is when the holder of a lease that was last renewed at a time has
+// surely noticed its end.
+func (t *tenure) leaseEnd(renewed time.Time) time.Time {
+	return renewed.Add(t.cfg.LeaseTTL + t.cfg.LeaseMargin)
+}
+
+// acquire reports false when ctx ended first.
+func (l *link) acquire(ctx context.Context) bool {
+	select {
+	case l.turn <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (l *link) release() { <-l.turn }
+
+// takeOver attaches to a node that a new term finds up.
+func (l *link) takeOver() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up {
+		l.attach()
+	}
+}
+
+// admit takes in that a node has registered with a request that came in at
+// received. The caller holds turn.
+func (l *link) admit(node *wasmatrix.Node, received time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	other := l.node == nil || !l.up || l.node.Boot != node.Boot || l.node.Addr != node.Addr
+	if l.node != nil && l.node.Boot != node.Boot {
+		l.raiseFence()
+		l.renewed = received
+	}
+	if received.After(l.renewed) {
+		l.renewed = received
+	}
+	l.node, l.up, l.condemned, l.synced, l.replaced = node, true, false, true, false
+	if other {
+		clear(l.awaiting)
+		l.attach()
+	}
+	l.send()
+}
+
+// drop takes in that the node is down: its lease is over, and what is queued
+// for it is void. When it comes back it registers.
+func (l *link) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up {
+		l.raiseFence()
+	}
+	l.up, l.synced, l.condemned = false, false, false
+	l.orders = orderQueue{}
+	clear(l.awaiting)
+	if l.detach != nil {
+		l.detach()
+		l.detach = nil
+	}
+}
+
+// raiseFence notes when the lease that runs now will be over for sure.
+func (l *link) raiseFence() {
+	if end := l.t.leaseEnd(l.renewed); end.After(l.fence) {
+		l.fence = end
+	}
+}
+
+// fencedUntil is when an exclusive instance that a node has lost may begin
+// elsewhere.
+func (t *tenure) fencedUntil(node wasmatrix.NodeID) time.Time {
+	l := t.lookup(node)
+	if l == nil {
+		// No record at the start of the term and no registration since.
+		return t.leaseEnd(t.began)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up && l.condemned {
+		return l.t.leaseEnd(l.renewed)
+	}
+	return l.fence
+}
+
+// attach opens the stream to the node, in place of the one there was. The
+// caller holds mu.
+func (l *link) attach() {
+	if l.detach != nil {
+		l.detach()
+	}
+	ctx, cancel := context.WithCancel(l.t.ctx)
+	l.detach = cancel
+	node := l.node
+	if !l.t.spawn(func(context.Context) {
+		defer cancel()
+		l.stayAttached(ctx, node)
+	}) {
+		cancel()
+	}
+}
+
+// stayAttached keeps a stream to the node. Its end is the fastest sign of the
+// node's.
+func (l *link) stayAttached(ctx context.Context, node *wasmatrix.Node) {
+	retry := backoff{first: 50 * time.Millisecond, limit: 5 * time.Second}
+	for {
+		opened := time.Now()
+		err := l.t.cfg.Agents.Attach(ctx, node, l.t.term)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.t.log.Debug("stream to node broke", "node", l.id, "error", err)
+		}
+		l.suspect("the stream to it broke")
+		if time.Since(opened) > retry.limit {
+			retry.reset()
+		}
+		if !retry.wait(ctx) {
+			return
+		}
+	}
+}

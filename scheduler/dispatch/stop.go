@@ -1,0 +1,84 @@
+package dispatch
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// stop commits stop requests, those together that came while the last proposal
+// was under way.
+func (t *tenure) stop(ctx context.Context) {
+	for {
+		select {
+		case <-t.stops.ready:
+		case <-ctx.Done():
+			return
+		}
+		room := maxStopBatch
+		calls := t.stops.take(func(wasmatrix.StopItem) bool { room--; return room >= 0 })
+		if len(calls) == 0 {
+			continue
+		}
+		items := make([]wasmatrix.StopItem, len(calls))
+		for n, c := range calls {
+			items[n] = c.value
+		}
+		errs, err := propose[[]*wasmatrix.Error](ctx, t, wasmatrix.StopInstances{At: now(), Items: items})
+		for n, c := range calls {
+			switch {
+			case err != nil:
+				c.finish(struct{}{}, err)
+			case errs[n] != nil:
+				c.finish(struct{}{}, errs[n])
+			default:
+				c.finish(struct{}{}, nil)
+			}
+		}
+	}
+}
+
+// report commits what is news in the statements of a node.
+func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, reports []wasmatrix.Report) ([]bool, error) {
+	changed := make([]bool, len(reports))
+	snap := t.cfg.State.Snapshot()
+	record, known := snap.Node(node)
+	if !known || record.Boot != boot {
+		return changed, nil
+	}
+	var news []wasmatrix.Report
+	var places []int // of the news within reports
+	var stale []directive
+	for n, r := range reports {
+		i, ok := snap.Instance(r.Instance)
+		superseded := !ok || i.Node != node || i.Epoch > r.Epoch || !i.Status.OnNode()
+		switch {
+		case superseded && !r.Status.Final():
+			// It runs what it should not: as when it was told to stop and restarts
+			// an instance just then.
+			stale = append(stale, directive{instance: r.Instance, forget: r.Epoch})
+		case superseded || !i.After(r.Epoch, r.Attempt, r.Seq):
+		default:
+			news = append(news, r)
+			places = append(places, n)
+		}
+	}
+	if len(stale) > 0 {
+		t.link(node).forget(stale)
+	}
+	for chunk := range chunks(news, maxReportBatch) {
+		got, err := propose[[]bool](ctx, t, wasmatrix.ApplyReports{At: now(), Node: node, Boot: boot, Reports: chunk})
+		if err != nil {
+			return nil, err
+		}
+		for n, c := range got {
+			changed[places[n]] = c
+		}
+		places = places[len(chunk):]
+	}
+	return changed, nil
+}
+
+func chunks[T any](s []T, n int) iter.Seq[[]T] { return slices.Chunk(s, n) }
