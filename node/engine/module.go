@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// Module is a hold on a compiled module, which is shared by all that loaded the
+// same digest. It runs until it is released.
+type Module struct {
+	s        *shared
+	released atomic.Bool
+}
+
+// Fetch returns the bytes of a module. They are not changed afterwards.
+type Fetch func(context.Context) ([]byte, error)
+
+// Bytes is a Fetch of what is at hand already.
+func Bytes(b []byte) Fetch { return func(context.Context) ([]byte, error) { return b, nil } }
+
+// shared is one compiled module. What a load sets is
+// set before ready is closed, and not changed afterwards.
+type shared struct {
+	e        *Engine
+	digest   wasmatrix.Digest
+	ready    chan struct{} // closed when loading has ended
+	err      error
+	compiled wazero.CompiledModule
+	kind     wasmatrix.ModuleKind
+	missing  []string // imports that no host module provides
+
+	refs   int                // holds, and those that wait for ready; guarded by e.mu
+	loaded bool               // guarded by e.mu
+	idle   *list.Element      // while refs is 0; guarded by e.mu
+	cancel context.CancelFunc // of the load, once nobody waits for it
+}
+
+// Load compiles the module of a digest, or finds it compiled. The bytes are
+// fetched only where they are needed, and concurrent loads of a digest wait for
+// one result. Errors of fetch are returned as they are; a module that cannot be
+// compiled is WASM_RUNTIME_ERROR. When ctx ends Load returns, though the
+// compilation itself cannot be stopped. The caller releases the module.
+func (e *Engine) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch) (*Module, error) {
+	s, err := e.hold(digest, fetch)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		e.drop(s)
+		return nil, context.Cause(ctx)
+	}
+	if s.err != nil {
+		e.drop(s)
+		return nil, s.err
+	}
+	return &Module{s: s}, nil
+}
+
+// hold returns the shared module of digest with one more reference, and begins
+// to load it if nobody has.
+func (e *Engine) hold(digest wasmatrix.Digest, fetch Fetch) (*shared, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errClosed()
+	}
+	if s, ok := e.modules[digest]; ok {
+		s.refs++
+		if s.idle != nil {
+			e.idle.Remove(s.idle)
+			s.idle = nil
+		}
+		return s, nil
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	s := &shared{e: e, digest: digest, ready: make(chan struct{}), refs: 1, cancel: cancel}
+	e.modules[digest] = s
+	e.active.Add(1)
+	go func() {
+		defer e.active.Done()
+		defer cancel()
+		s.load(ctx, fetch)
+		if e.loaded(s) {
+			e.free(s)
+		}
+		close(s.ready)
+	}()
+	return s, nil
+}
+
+// loaded settles an ended load. It reports whether nobody wants the result; a
+// failed or unwanted load is forgotten, so that the next one tries anew.
+func (e *Engine) loaded(s *shared) (unwanted bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.loaded = true
+	if (s.err != nil || s.refs == 0) && e.modules[s.digest] == s {
+		delete(e.modules, s.digest)
+	}
+	return s.err == nil && s.refs == 0
+}
+
+func (e *Engine) free(s *shared) {
+	if err := s.compiled.Close(context.Background()); err != nil {
+		e.log.Warn("freeing a compiled module failed", "module", s.digest.Short(), "error", err)
+	}
+}
+
+// drop gives back one reference.
+func (e *Engine) drop(s *shared) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.refs--
+	if s.refs > 0 {
+		return
+	}
+	if !s.loaded { // and nobody waits any more
+		s.cancel()
+		if e.modules[s.digest] == s {
+			delete(e.modules, s.digest)
+		}
+		return
+	}
+	if e.closed || s.err != nil || e.modules[s.digest] != s {
+		return // closing the runtime frees it, or it was never made
+	}
+	s.idle = e.idle.PushFront(s)
+	for e.idle.Len() > e.idleLimit {
+		old, _ := e.idle.Remove(e.idle.Back()).(*shared)
+		old.idle = nil
+		delete(e.modules, old.digest)
+		e.free(old)
+	}
+}
+
+func (s *shared) load(ctx context.Context, fetch Fetch) {
+	bytes, err := fetch(ctx)
+	if err != nil {
+		s.err = err
+		return
+	}
+	select {
+	case s.e.compiling <- struct{}{}:
+		defer func() { <-s.e.compiling }()
+	case <-ctx.Done():
+		s.err = context.Cause(ctx)
+		return
+	}
+	if s.compiled, err = s.e.compile(ctx, bytes); err != nil {
+		s.err = wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: %w", s.digest.Short(), err)
+		return
+	}
+	s.kind = wasmatrix.ModuleReactor
+	if _, ok := s.compiled.ExportedFunctions()[startCommand]; ok {
+		s.kind = wasmatrix.ModuleCommand
+	}
+	s.missing = s.e.missingImports(s.compiled)
+}
+
+func (e *Engine) compile(ctx context.Context, bytes []byte) (c wazero.CompiledModule, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e.log.Error("the compiler panicked", "panic", r, "stack", string(debug.Stack()))
+			c, err = nil, fmt.Errorf("the compiler failed: %v", r)
+		}
+	}()
+	return e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, cap(e.compiling)), bytes)
+}
+
+// missingImports names the functions and memories that a module imports and
+// that nothing here provides. Tables and globals are not told by wazero; a
+// module that imports those fails when it is instantiated.
+func (e *Engine) missingImports(c wazero.CompiledModule) []string {
+	var missing []string
+	for _, f := range c.ImportedFunctions() {
+		if module, name, _ := f.Import(); !e.known[module][name] {
+			missing = append(missing, module+"."+name)
+		}
+	}
+	for _, m := range c.ImportedMemories() {
+		module, name, _ := m.Import()
+		missing = append(missing, module+"."+name)
+	}
+	slices.Sort(missing)
+	return slices.Compact(missing)
+}
+
+// Digest names the module.
+func (m *Module) Digest() wasmatrix.Digest { return m.s.digest }
+
+// Kind tells whether a run ends by itself.
+func (m *Module) Kind() wasmatrix.ModuleKind { return m.s.kind }
+
+// Missing lists the imports that the engine does not provide, as "module.name",
+// sorted. A module that has any cannot run.
+func (m *Module) Missing() []string { return m.s.missing }
+
+// Release gives the hold back; no run may be under way or follow. It may be
+// called more than once.
+func (m *Module) Release() {
+	if m.released.CompareAndSwap(false, true) {
+		m.s.e.drop(m.s)
+	}
+}
+
+func describeMissing(missing []string) string {
+	return "imports that no host module provides: " + strings.Join(missing, ", ")
+}

@@ -1,0 +1,3 @@
+;; A reactor whose initializer traps.
+(module
+  (func $init (export "_initialize") unreachable))

@@ -1,0 +1,3 @@
+;; A command that does nothing and returns.
+(module
+  (func (export "_start")))

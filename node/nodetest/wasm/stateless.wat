@@ -1,0 +1,47 @@
+;; Sees whether anything of an earlier execution is left: exits with 100 to 106
+;; if so. Then it leaves as much behind as it can, and ends by the number of its
+;; arguments: 1 returns, 2 traps, 3 exits with 3, 4 exits with 0, 5 spins.
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+  (memory (export "memory") 1 8)
+  (data (i32.const 1024) "\aa\aa\aa\aa\aa\aa\aa\aa")
+  (data $passive "\55\55\55\55")
+  (global $g (mut i32) (i32.const 7))
+  (table $t 4 16 funcref)
+  (elem (table $t) (i32.const 0) func $f)
+  (elem $late func $f)
+  (func $f)
+  (func $check (param $bad i32) (param $code i32)
+    (if (local.get $bad) (then (call $proc_exit (local.get $code)))))
+  (func (export "_start") (local $i i32) (local $want i64)
+    (call $check (i32.ne (memory.size) (i32.const 1)) (i32.const 100))
+    (loop $l
+      (local.set $want (select (i64.const 0xaaaaaaaaaaaaaaaa) (i64.const 0) (i32.eq (local.get $i) (i32.const 1024))))
+      (call $check (i64.ne (i64.load (local.get $i)) (local.get $want)) (i32.const 101))
+      (local.set $i (i32.add (local.get $i) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.get $i) (i32.const 65536))))
+    (call $check (i32.ne (global.get $g) (i32.const 7)) (i32.const 102))
+    (call $check (i32.ne (table.size $t) (i32.const 4)) (i32.const 103))
+    (call $check (i32.eqz (ref.is_null (table.get $t (i32.const 1)))) (i32.const 104))
+    (call $check (ref.is_null (table.get $t (i32.const 0))) (i32.const 105))
+    ;; A dropped segment would trap here.
+    (memory.init $passive (i32.const 0) (i32.const 0) (i32.const 4))
+    (call $check (i32.ne (i32.load (i32.const 0)) (i32.const 0x55555555)) (i32.const 106))
+    (table.init $t $late (i32.const 2) (i32.const 0) (i32.const 1))
+
+    (call $check (i32.eq (memory.grow (i32.const 3)) (i32.const -1)) (i32.const 107))
+    (memory.fill (i32.const 0) (i32.const 0xff) (i32.const 0x40000))
+    (global.set $g (i32.const 99))
+    (drop (table.grow $t (ref.func $f) (i32.const 4)))
+    (table.fill $t (i32.const 0) (ref.func $f) (i32.const 8))
+    (table.set $t (i32.const 0) (ref.null func))
+    (data.drop $passive)
+    (elem.drop $late)
+
+    (drop (call $args_sizes_get (i32.const 0) (i32.const 4)))
+    (local.set $i (i32.load (i32.const 0)))
+    (if (i32.eq (local.get $i) (i32.const 2)) (then unreachable))
+    (if (i32.eq (local.get $i) (i32.const 3)) (then (call $proc_exit (i32.const 3))))
+    (if (i32.eq (local.get $i) (i32.const 4)) (then (call $proc_exit (i32.const 0))))
+    (if (i32.eq (local.get $i) (i32.const 5)) (then (loop $s (br $s))))))
