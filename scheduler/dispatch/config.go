@@ -53,7 +53,7 @@ type Config struct {
 	// anew, for clocks that run at different rates; default 500 ms.
 	LeaseTTL, LeaseMargin time.Duration
 	// PingTimeout bounds each of the two probes of a node that seems gone;
-	// default 300 ms.
+	// default 500 ms.
 	PingTimeout time.Duration
 	// PushTimeout bounds one Execute; default 5 s.
 	PushTimeout time.Duration
@@ -86,7 +86,7 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.LeaseTTL, 3 * time.Second},
 		{&c.LeaseMargin, 500 * time.Millisecond},
-		{&c.PingTimeout, 300 * time.Millisecond},
+		{&c.PingTimeout, 500 * time.Millisecond},
 		{&c.PushTimeout, 5 * time.Second},
 		{&c.RepushAfter, 5 * time.Second},
 		{&c.KeepFinal, 24 * time.Hour},

@@ -21,6 +21,9 @@ func (t *tenure) renew(id wasmatrix.NodeID, boot wasmatrix.BootID) wasmatrix.Lea
 	if !l.up || l.condemned || l.node.Boot != boot {
 		return lease
 	}
+	if n, _ := t.cfg.State.Snapshot().Node(id); !isUp(n, boot) {
+		return lease
+	}
 	l.renewed = time.Now()
 	lease.TTL = int64(t.cfg.LeaseTTL)
 	lease.Resync = !l.synced
@@ -66,7 +69,7 @@ func (t *tenure) register(ctx context.Context, reg wasmatrix.Registration) (wasm
 		t.replan() // also where only its capacity or labels changed, which is no fact
 	}
 	l.admit(node, received)
-	t.reconcile(l, reg)
+	t.reconcile(l, reg, received)
 	return wasmatrix.Lease{TTL: int64(t.cfg.LeaseTTL), Term: t.term}, nil
 }
 
@@ -109,7 +112,11 @@ func (t *tenure) ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.Boot
 
 // reconcile compares what a node holds with the state, and tells it what
 // differs.
-func (t *tenure) reconcile(l *link, reg wasmatrix.Registration) {
+func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Time) {
+	// The node may have been told of an instance after it listed what it holds.
+	// But where the state says for longer than a node waits for an answer that
+	// it has the instance, it has not.
+	sure := wasmatrix.TimeOf(received.Add(-t.cfg.LeaseTTL))
 	snap := t.cfg.State.Snapshot()
 	held := make(map[wasmatrix.InstanceID]uint64, len(reg.Holding))
 	var stale []directive
@@ -124,31 +131,44 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration) {
 	l.forget(stale)
 
 	var ids []wasmatrix.InstanceID
-	var never []wasmatrix.Report
+	var stopped []wasmatrix.Report
+	var vanished []wasmatrix.InstanceID
 	for i := range snap.InstancesOn(reg.ID) {
 		_, holds := held[i.ID]
+		absent := !holds && i.ChangedAt < sure
 		switch {
-		case i.StopRequested && !holds:
-			never = append(never, wasmatrix.Report{
+		case absent && i.StopRequested:
+			stopped = append(stopped, wasmatrix.Report{
 				Instance: i.ID, Epoch: i.Epoch, Attempt: max(1, i.Attempt), Seq: i.Seq + 1,
 				Status: wasmatrix.StatusStopped, Reason: "the node does not hold it", At: now(),
 			})
+		case absent && i.Attempt > 0:
+			vanished = append(vanished, i.ID)
 		case i.StopRequested, i.Status == wasmatrix.StatusStarting, !holds:
 			ids = append(ids, i.ID)
 		}
 	}
 	l.direct(ids...)
-	if len(never) > 0 {
-		t.spawn(func(ctx context.Context) {
-			for chunk := range chunks(never, maxReportBatch) {
-				cmd := wasmatrix.ApplyReports{At: now(), Node: reg.ID, Boot: reg.Boot, Reports: chunk}
-				if _, err := propose[[]bool](ctx, t, cmd); err != nil {
-					// They stay asked to stop: reminders lead here again.
-					t.log.Warn("could not settle stopped instances", "node", reg.ID, "error", err)
-					return
-				}
-			}
-		})
+	if len(stopped)+len(vanished) > 0 {
+		t.spawn(func(ctx context.Context) { t.settle(ctx, reg.ID, reg.Boot, stopped, vanished) })
+	}
+}
+
+// settle ends instances that were to stop and that their node does not hold,
+// and begins those anew that it ran and does not hold: under their old epoch
+// its reports would be taken for old ones. Where that fails they are as they
+// were, and the next registration leads here again.
+func (t *tenure) settle(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, stopped []wasmatrix.Report, vanished []wasmatrix.InstanceID) {
+	for chunk := range chunks(stopped, maxReportBatch) {
+		if _, err := propose[[]bool](ctx, t, wasmatrix.ApplyReports{At: now(), Node: node, Boot: boot, Reports: chunk}); err != nil {
+			t.log.Warn("could not settle instances that are to stop", "node", node, "error", err)
+			return
+		}
+	}
+	for _, id := range vanished {
+		if _, err := propose[*wasmatrix.Instance](ctx, t, wasmatrix.RestartInstance{At: now(), Instance: id}); err != nil {
+			t.log.Warn("could not begin an instance anew that its node does not hold", "node", node, "instance", id, "error", err)
+		}
 	}
 }
 

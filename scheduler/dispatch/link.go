@@ -38,14 +38,12 @@ func newLink(t *tenure, id wasmatrix.NodeID, node *wasmatrix.Node) *link {
 	l := &link{
 		t: t, id: id, node: node, turn: make(chan struct{}, 1),
 		awaiting: make(map[wasmatrix.InstanceID]awaited),
-	}
-	if node != nil {
 		// Nobody knows here what the leader before granted, or when. So the lease
 		// counts from now, and so does what a node that is down may still hold.
-		l.up = node.Status == wasmatrix.NodeUp
-		l.renewed = t.began
-		l.fence = t.leaseEnd(t.began)
+		renewed: t.began,
+		fence:   t.leaseEnd(t.began),
 	}
+	l.up = node != nil && node.Status == wasmatrix.NodeUp
 	return l
 }
 
@@ -102,6 +100,10 @@ func (l *link) admit(node *wasmatrix.Node, received time.Time) {
 func (l *link) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lockedDrop()
+}
+
+func (l *link) lockedDrop() {
 	if l.up {
 		l.raiseFence()
 	}
@@ -121,20 +123,33 @@ func (l *link) raiseFence() {
 	}
 }
 
-// fencedUntil is when an exclusive instance that a node has lost may begin
-// elsewhere.
-func (t *tenure) fencedUntil(node wasmatrix.NodeID) time.Time {
-	l := t.lookup(node)
-	if l == nil {
-		// No record at the start of the term and no registration since.
-		return t.leaseEnd(t.began)
-	}
+// fencedUntil is when an exclusive instance that snap shows as lost by a node
+// may begin elsewhere. No lease of the boot that held it is granted any more:
+// a renewal reads the state under the same lock that is taken here.
+func (t *tenure) fencedUntil(snap wasmatrix.Snapshot, node wasmatrix.NodeID) time.Time {
+	n, _ := snap.Node(node)
+	l := t.link(node)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.up && l.condemned {
-		return l.t.leaseEnd(l.renewed)
+	if l.up && !isUp(n, l.node.Boot) {
+		// The loss is committed, and the link is about to take it in.
+		l.raiseFence()
 	}
 	return l.fence
+}
+
+// isUp reports whether a node is up with a boot, by its record in the state.
+func isUp(n *wasmatrix.Node, boot wasmatrix.BootID) bool {
+	return n != nil && n.Status == wasmatrix.NodeUp && n.Boot == boot
+}
+
+// dropIfDown is drop, unless the state has the node up.
+func (l *link) dropIfDown() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n, ok := l.t.cfg.State.Snapshot().Node(l.id); !ok || n.Status != wasmatrix.NodeUp {
+		l.lockedDrop()
+	}
 }
 
 // attach opens the stream to the node, in place of the one there was. The

@@ -196,7 +196,7 @@ func (l *link) await(orders []wasmatrix.Order) {
 
 // maxReminders is how often an order is pushed in vain before the node is asked
 // to register, and so to say what it holds.
-const maxReminders = 3
+const maxReminders = 1
 
 // remind pushes orders again of which nothing has come.
 func (t *tenure) remind(ctx context.Context) {

@@ -69,13 +69,11 @@ func (t *tenure) plan(ctx context.Context) {
 
 // arm sets the timer to when there may be work that nothing else announces.
 func (p *planner) arm(timer *time.Timer) {
-	next := p.wake
-	if p.rescan && (next.IsZero() || p.calm.Before(next)) {
-		next = p.calm
-	}
 	timer.Stop()
-	if !next.IsZero() {
-		timer.Reset(time.Until(next))
+	if p.rescan {
+		timer.Reset(time.Until(p.calm))
+	} else if !p.wake.IsZero() {
+		timer.Reset(time.Until(p.wake))
 	}
 }
 
@@ -159,7 +157,7 @@ func (b *batch) addUnplaced(t *tenure, snap wasmatrix.Snapshot) {
 		if i.Spec.Exclusive {
 			fence, ok := fences[i.Node]
 			if !ok {
-				fence = t.fencedUntil(i.Node)
+				fence = t.fencedUntil(snap, i.Node)
 				fences[i.Node] = fence
 			}
 			add(i, fence)

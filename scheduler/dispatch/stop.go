@@ -53,7 +53,7 @@ func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatr
 	var stale []directive
 	for n, r := range reports {
 		i, ok := snap.Instance(r.Instance)
-		superseded := !ok || i.Node != node || i.Epoch > r.Epoch || !i.Status.OnNode()
+		superseded := !ok || i.Node != node || i.Epoch != r.Epoch || !i.Status.OnNode()
 		switch {
 		case superseded && !r.Status.Final():
 			// It runs what it should not: as when it was told to stop and restarts

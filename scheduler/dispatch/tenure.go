@@ -24,6 +24,11 @@ type tenure struct {
 	// capacity has a token when unplaced instances may fit that did not before.
 	capacity chan struct{}
 
+	// changed and initial are the state as the term found it; the channel was
+	// taken first, so that the watch misses nothing that comes after.
+	changed <-chan struct{}
+	initial wasmatrix.Snapshot
+
 	mu    sync.Mutex
 	links map[wasmatrix.NodeID]*link // guarded by mu
 
@@ -44,7 +49,9 @@ func newTenure(ctx context.Context, cfg Config, term uint64) *tenure {
 		capacity: make(chan struct{}, 1),
 		links:    make(map[wasmatrix.NodeID]*link),
 	}
-	for n := range cfg.State.Snapshot().Nodes() {
+	t.changed = cfg.State.Changed()
+	t.initial = cfg.State.Snapshot()
+	for n := range t.initial.Nodes() {
 		t.links[n.ID] = newLink(t, n.ID, n)
 	}
 	return t
@@ -52,11 +59,7 @@ func newTenure(ctx context.Context, cfg Config, term uint64) *tenure {
 
 // run works until the term ends.
 func (t *tenure) run() {
-	// The channel is taken before the snapshot, so that the watch misses nothing
-	// that comes after what is taken over here.
-	changed := t.cfg.State.Changed()
-	snap := t.cfg.State.Snapshot()
-	_, cursor := snap.FactRange()
+	_, cursor := t.initial.FactRange()
 	for _, l := range t.all() {
 		l.takeOver()
 	}
@@ -65,8 +68,9 @@ func (t *tenure) run() {
 	t.spawn(t.expire)
 	t.spawn(t.remind)
 	t.spawn(t.collect)
-	t.sweep(snap)
-	t.watch(changed, cursor)
+	t.sweep(t.initial)
+	t.initial = nil
+	t.watch(t.changed, cursor)
 }
 
 // close joins everything. Calls that wait are answered, and none comes in after.
@@ -186,12 +190,10 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 				orders[i.Node] = append(orders[i.Node], i.ID)
 			}
 		case wasmatrix.FactNodeDown:
-			if n, ok := snap.Node(f.Node); !ok || n.Status != wasmatrix.NodeUp {
-				t.gone(f.Node)
-			}
+			t.gone(f.Node)
 			replan = true
 		case wasmatrix.FactNodeForgotten:
-			t.forget(snap, f.Node)
+			t.gone(f.Node)
 		case wasmatrix.FactStopped, wasmatrix.FactExited, wasmatrix.FactFailed, wasmatrix.FactLost,
 			wasmatrix.FactNodeUp, wasmatrix.FactNodeUndrain:
 			replan = true
@@ -205,19 +207,11 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 	}
 }
 
-// gone takes in that a node is down.
+// gone takes in that a node is down, unless it has come back since.
 func (t *tenure) gone(id wasmatrix.NodeID) {
 	if l := t.lookup(id); l != nil {
-		l.drop()
+		l.dropIfDown()
 	}
-}
-
-// forget drops what is known of a node whose record was removed.
-func (t *tenure) forget(snap wasmatrix.Snapshot, id wasmatrix.NodeID) {
-	if _, ok := snap.Node(id); ok {
-		return // registered again since
-	}
-	t.gone(id)
 }
 
 // propose commits a command and returns its answer.
