@@ -66,7 +66,7 @@ func (r *Replicator) fetchFromAny(ctx context.Context, d wasmatrix.Digest) error
 		if p.Self {
 			continue
 		}
-		err, own := r.fetchFrom(ctx, p, d, limit)
+		own, err := r.fetchFrom(ctx, p, d, limit)
 		if err == nil {
 			r.log.Debug("fetched a module", "module", d, "server", p.Name)
 			return nil
@@ -90,10 +90,10 @@ func (r *Replicator) fetchFromAny(ctx context.Context, d wasmatrix.Digest) error
 
 // fetchFrom copies a module from one peer. Own says that the failure is this
 // server's, so that no other peer will do better.
-func (r *Replicator) fetchFrom(ctx context.Context, p Peer, d wasmatrix.Digest, limit int64) (err error, own bool) {
+func (r *Replicator) fetchFrom(ctx context.Context, p Peer, d wasmatrix.Digest, limit int64) (own bool, err error) {
 	w, err := r.cfg.Store.Create(limit)
 	if err != nil {
-		return err, true
+		return true, err
 	}
 	defer w.Close()
 	ctx, watch := watchStall(ctx, r.cfg.Stall)
@@ -102,5 +102,5 @@ func (r *Replicator) fetchFrom(ctx context.Context, p Peer, d wasmatrix.Digest, 
 	if err == nil {
 		err = module.AsTransfer(w.Commit(d, -1))
 	}
-	return err, err != nil && wasmatrix.CodeOf(w.Err()) == wasmatrix.CodeStorage
+	return wasmatrix.CodeOf(w.Err()) == wasmatrix.CodeStorage, err
 }

@@ -149,7 +149,11 @@ func (r *Replicator) spread(ctx context.Context, m *wasmatrix.Module) error {
 	left.Store(int32(len(others)))
 	for _, p := range others {
 		begun := r.begin(func() {
-			results <- copyResult{p, r.copyTo(copying, p, m)}
+			err := r.copyTo(copying, p, m)
+			if err != nil {
+				r.log.Warn("cannot copy a module to a server", "module", m.Digest, "server", p.Name, "error", err)
+			}
+			results <- copyResult{p, err}
 			if left.Add(-1) == 0 {
 				cancel()
 			}
@@ -173,7 +177,6 @@ func (r *Replicator) spread(ctx context.Context, m *wasmatrix.Module) error {
 				have++
 				continue
 			}
-			r.log.Warn("cannot copy a module to a server", "module", m.Digest, "server", res.peer.Name, "error", res.err)
 			failed = append(failed, res)
 		}
 	}

@@ -53,15 +53,15 @@ type keeper struct {
 	*Replicator
 	fetches sync.WaitGroup
 
-	mu   sync.Mutex
-	gaps map[wasmatrix.Digest]*gap
+	gapMu sync.Mutex
+	gaps  map[wasmatrix.Digest]*gap
 
 	scrubAt  time.Time
 	scrubbed wasmatrix.Digest // the last one verified
 }
 
 // gap is a module that the state names and the disk misses. It is guarded by
-// keeper.mu.
+// keeper.gapMu.
 type gap struct {
 	fetching bool
 	failures int
@@ -91,8 +91,8 @@ func never(now time.Time) time.Time { return now.Add(time.Hour) }
 // fill begins to fetch what is named and missing.
 func (k *keeper) fill(ctx context.Context, named map[wasmatrix.Digest]bool, now time.Time) time.Time {
 	next := never(now)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.gapMu.Lock()
+	defer k.gapMu.Unlock()
 	under := 0
 	for d, g := range k.gaps {
 		switch {
@@ -137,8 +137,8 @@ func earlier(a, b time.Time) time.Time {
 func (k *keeper) fillOne(ctx context.Context, d wasmatrix.Digest, g *gap) {
 	defer k.poke()
 	err := k.fetch(ctx, d)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.gapMu.Lock()
+	defer k.gapMu.Unlock()
 	g.fetching = false
 	if err == nil || ctx.Err() != nil {
 		return
@@ -155,8 +155,8 @@ func (k *keeper) fillOne(ctx context.Context, d wasmatrix.Digest, g *gap) {
 // must not delete what an entry ahead of it names.
 func (k *keeper) collect(snap wasmatrix.Snapshot, named map[wasmatrix.Digest]bool, now time.Time) time.Time {
 	next := never(now)
-	k.Replicator.mu.Lock()
-	defer k.Replicator.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	there := k.cfg.Store.List()
 	unnamed := make(map[wasmatrix.Digest]time.Time)
 	for _, e := range there {
@@ -177,11 +177,11 @@ func (k *keeper) collect(snap wasmatrix.Snapshot, named map[wasmatrix.Digest]boo
 		case snap.Now().Std().Before(due): // a change of the state wakes us
 		default:
 			k.log.Info("deleting a module that the cluster does not keep any more", "module", e.Digest)
-			if err := k.cfg.Store.Remove(e.Digest); err == nil {
+			err := k.cfg.Store.Remove(e.Digest)
+			if err == nil {
 				continue
-			} else {
-				k.log.Error("cannot delete a module", "module", e.Digest, "error", err)
 			}
+			k.log.Error("cannot delete a module", "module", e.Digest, "error", err)
 			since = now // not again at once
 			next = earlier(next, now.Add(k.cfg.Grace))
 		}
