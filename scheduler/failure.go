@@ -122,7 +122,7 @@ func (f *Failure) Err() *wasmatrix.Error {
 // knownFull repeats the last failure without work where nothing can have
 // changed since: capacity only shrinks while a plan is made.
 func (c *class) knownFull(p *planner, wanted int, partial bool) *Failure {
-	if c.full == nil || wanted == 0 {
+	if c.full == nil {
 		return nil
 	}
 	switch {

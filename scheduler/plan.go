@@ -173,8 +173,6 @@ func (p *planner) score(i int32, demand wasmatrix.Capacity) (int64, bool) {
 	c := &p.nodes[i]
 	after := c.used.Plus(demand)
 	limit := c.node.Capacity
-	// The sum of instances cannot wrap: a full node does not get here with more
-	// than its limit but through a registration that shrank it.
 	if !c.used.Fits(demand, limit) {
 		return 0, false
 	}
@@ -191,6 +189,9 @@ func (p *planner) score(i int32, demand wasmatrix.Capacity) (int64, bool) {
 // place fills nodes for r, or explains. What it takes stays taken unless it is
 // all or none and not all fit.
 func (p *planner) place(r *Request, nodes []wasmatrix.NodeID) *Failure {
+	if len(nodes) == 0 {
+		return nil
+	}
 	c := p.classOf(r.Spec)
 	if f := c.knownFull(p, len(nodes), r.Partial); f != nil {
 		return f
