@@ -1,0 +1,65 @@
+package node
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/engine"
+)
+
+// crashReport says how an execution ended that is followed by another, or that
+// failed. After an end that was no failure it has neither crash nor error.
+func (s *supervisor) crashReport(status wasmatrix.Status, x execution) *wasmatrix.Report {
+	r := &wasmatrix.Report{Status: status, ExitCode: x.exit.Code}
+	if !x.failed() {
+		r.Reason = "ended"
+		return r
+	}
+	kind, code := crashKind(x.exit.Kind)
+	if x.code != "" {
+		code = x.code
+	}
+	r.Error = code
+	r.Reason = bounded(string(kind)+": "+x.exit.Message, wasmatrix.MaxReason)
+	r.At = wasmatrix.TimeOf(x.ended)
+	r.Crash = &wasmatrix.Crash{
+		Kind: kind, Message: bounded(x.exit.Message, wasmatrix.MaxCrashMessage), ExitCode: x.exit.Code, Stack: x.exit.Stack,
+		Node: s.n.cfg.ID, Epoch: s.in.epoch, Uptime: int64(x.uptime()), At: r.At,
+	}
+	return r
+}
+
+// crashKind names an exit that is a failure, and the code that users see.
+func crashKind(k engine.Kind) (wasmatrix.CrashKind, wasmatrix.Code) {
+	switch k {
+	case engine.Failed:
+		return wasmatrix.CrashExit, wasmatrix.CodeCrashDetected
+	case engine.Trap:
+		return wasmatrix.CrashTrap, wasmatrix.CodeCrashDetected
+	case engine.Memory:
+		return wasmatrix.CrashMemory, wasmatrix.CodeResourceExhausted
+	case engine.Deadline:
+		return wasmatrix.CrashDeadline, wasmatrix.CodeTimeout
+	case engine.Start:
+		return wasmatrix.CrashStart, wasmatrix.CodeWasmRuntime
+	case engine.Cancelled:
+		return wasmatrix.CrashCancelled, wasmatrix.CodeCrashDetected
+	default:
+		return wasmatrix.CrashHost, wasmatrix.CodeCrashDetected
+	}
+}
+
+// bounded returns s as valid UTF-8 of at most n bytes.
+func bounded(s string, n int) string {
+	s = strings.ToValidUTF8(s, "�")
+	if len(s) <= n {
+		return s
+	}
+	const more = "…"
+	s = s[:n-len(more)]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + more
+}

@@ -1,0 +1,69 @@
+package node
+
+import (
+	"container/list"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// maxGraves bounds what is remembered of ended instances. It covers orders that
+// were on their way when an instance ended.
+const maxGraves = 1 << 16
+
+// grave is what is left of an instance that this node has ended, or was told
+// to end before it began.
+type grave struct {
+	id      wasmatrix.InstanceID
+	epoch   uint64
+	attempt uint32
+	seq     uint64
+	final   *wasmatrix.Report // nil where it was ended without a report
+	done    <-chan struct{}   // closed when its guest has ended; nil where it had none
+	logs    *logRing          // nil where there is none any more
+
+	place, logged *list.Element
+}
+
+// graveyard keeps the newest graves, and the output of fewer of them. Without
+// it an order that was repeated late would run an instance a second time.
+type graveyard struct {
+	byID     map[wasmatrix.InstanceID]*grave
+	order    *list.List // of *grave, oldest first
+	logged   *list.List // those with output, oldest first
+	keepLogs int
+}
+
+func newGraveyard(keepLogs int) graveyard {
+	return graveyard{
+		byID: make(map[wasmatrix.InstanceID]*grave), order: list.New(), logged: list.New(), keepLogs: keepLogs,
+	}
+}
+
+func (y *graveyard) put(g *grave) {
+	y.remove(g.id)
+	y.byID[g.id] = g
+	g.place = y.order.PushBack(g)
+	if g.logs != nil {
+		g.logged = y.logged.PushBack(g)
+	}
+	if y.logged.Len() > y.keepLogs {
+		old, _ := y.logged.Remove(y.logged.Front()).(*grave)
+		old.logged, old.logs = nil, nil
+	}
+	if y.order.Len() > maxGraves {
+		old, _ := y.order.Front().Value.(*grave)
+		y.remove(old.id)
+	}
+}
+
+func (y *graveyard) remove(id wasmatrix.InstanceID) {
+	g, ok := y.byID[id]
+	if !ok {
+		return
+	}
+	delete(y.byID, id)
+	y.order.Remove(g.place)
+	if g.logged != nil {
+		y.logged.Remove(g.logged)
+	}
+}

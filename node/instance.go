@@ -1,0 +1,61 @@
+package node
+
+import (
+	"context"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// instance is one epoch of an instance on this node.
+type instance struct {
+	id    wasmatrix.InstanceID
+	epoch uint64
+	spec  *wasmatrix.Spec // nil where only a stop is known of it
+	logs  *logRing
+
+	ctx    context.Context // ends when the guest is to end
+	cancel context.CancelFunc
+	done   chan struct{} // closed when its guest and supervisor have ended
+
+	// Guarded by Node.mu.
+	status   wasmatrix.Status
+	attempt  uint32 // from 1
+	seq      uint64 // of the last report
+	stopping bool   // asked to stop; the stop is to be reported
+	buried   bool   // superseded, forgotten or acknowledged: nothing is reported any more
+	pending  []wasmatrix.Report
+	queued   bool              // is in the outbox
+	last     *wasmatrix.Report // the newest report
+}
+
+// launch makes an instance and its supervisor, which waits for prev, the end of
+// an older epoch, if that is not nil. The caller holds mu.
+func (n *Node) launch(in *instance, prev <-chan struct{}) {
+	in.ctx, in.cancel = context.WithCancel(n.guests)
+	in.done = make(chan struct{})
+	in.status = wasmatrix.StatusStarting
+	if in.logs == nil {
+		in.logs = newLogRing(n.cfg.LogRing)
+	}
+	in.logs.open()
+	n.instances[in.id] = in
+	n.supervised.Add(1)
+	s := &supervisor{n: n, in: in}
+	go s.supervise(prev)
+}
+
+// bury ends an instance without a word to the control plane, and keeps what
+// later orders and readers of its output may ask for. The caller holds mu and
+// calls in.cancel afterwards.
+func (n *Node) bury(in *instance) {
+	in.buried = true
+	in.pending = nil
+	if n.instances[in.id] == in {
+		delete(n.instances, in.id)
+	}
+	g := &grave{id: in.id, epoch: in.epoch, attempt: in.attempt, seq: in.seq, done: in.done, logs: in.logs}
+	if in.status.Final() {
+		g.final = in.last
+	}
+	n.ended.put(g)
+}

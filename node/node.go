@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/engine"
+)
+
+// ControlPlane is the leader, as a node sees it. Calls may fail at any time and
+// are repeated; each has a deadline in its context.
+type ControlPlane interface {
+	Register(context.Context, wasmatrix.Registration) (wasmatrix.Lease, error)
+	// Renew extends the lease. NODE_NOT_FOUND and CONFLICT make the node
+	// register again, as [wasmatrix.Lease.Resync] does.
+	Renew(context.Context, wasmatrix.NodeID, wasmatrix.BootID) (wasmatrix.Lease, error)
+	// Report returns nil when the reports are replicated, or known to be old.
+	Report(context.Context, wasmatrix.NodeID, wasmatrix.BootID, []wasmatrix.Report) error
+}
+
+// Modules gives the bytes of a module, verified against its digest. Errors that
+// are [wasmatrix.Error.Retryable] are tried again for a while.
+type Modules interface {
+	Module(context.Context, wasmatrix.Digest) ([]byte, error)
+}
+
+// Config says what a [Node] is and whom it talks to.
+type Config struct {
+	ID       wasmatrix.NodeID
+	Boot     wasmatrix.BootID // "" draws one
+	Addr     string           // host:port at which the leader reaches the agent service
+	Version  string
+	Labels   map[string]string
+	Capacity wasmatrix.Capacity // what it offers; both parts are above zero
+
+	Control ControlPlane
+	Modules Modules
+	Engine  *engine.Engine // stays the caller's, who closes it after the node
+	Logger  hclog.Logger   // nil discards
+
+	LogRing  int // bytes of output kept for each instance; 0 means 64 KiB
+	KeepLogs int // ended instances whose output is kept, the newest; 0 means 1,024
+	Starts   int // instances that are instantiated at a time; 0 means two for each core
+
+	guests loader // in place of Engine, for tests
+}
+
+// loader and guest are what a node needs of the engine.
+type (
+	loader interface {
+		Load(context.Context, wasmatrix.Digest, engine.Fetch) (guest, error)
+	}
+	guest interface {
+		Run(context.Context, engine.RunConfig) engine.Exit
+		Release()
+	}
+)
+
+type wasmLoader struct{ *engine.Engine }
+
+func (l wasmLoader) Load(ctx context.Context, d wasmatrix.Digest, fetch engine.Fetch) (guest, error) {
+	m, err := l.Engine.Load(ctx, d, fetch)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+const (
+	defaultLogRing  = 64 << 10
+	defaultKeepLogs = 1024
+	flushWait       = time.Second // for reports that are unsent at a shutdown
+)
+
+// Node runs guests. All methods may be called concurrently.
+type Node struct {
+	cfg    Config
+	log    hclog.Logger
+	starts chan struct{} // one element for each instance that is being instantiated
+	lease  lease
+
+	guests     context.Context // ends when the guests are to end
+	endGuests  context.CancelFunc
+	life       context.Context // ends when Run is to return
+	endLife    context.CancelFunc
+	supervised sync.WaitGroup
+	running    sync.WaitGroup // calls of Run
+	gone       chan struct{}  // closed when the last guest has ended and none follows
+	end        sync.Once
+
+	wake     chan struct{} // one element: the reporter has something to do
+	contact  chan struct{} // one element: the control plane has just answered
+	register chan struct{} // one element: the control plane does not know this node
+
+	mu        sync.Mutex // guards all below, and the fields of instances that say so
+	closing   bool
+	term      uint64 // highest that was seen
+	enrolled  bool   // the leader has this node's registration
+	instances map[wasmatrix.InstanceID]*instance
+	ended     graveyard
+	room      room
+	outbox    outbox
+}
+
+// New makes a node; it does nothing before Run or Execute is called.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.ID.Validate(); err != nil {
+		return nil, err
+	}
+	if err := wasmatrix.ValidateLabels(cfg.Labels); err != nil {
+		return nil, err
+	}
+	if cfg.Capacity.Memory == 0 || cfg.Capacity.Instances == 0 {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "a node offers memory and instances").With(wasmatrix.DetailField, "capacity")
+	}
+	if cfg.Boot == "" {
+		cfg.Boot = wasmatrix.BootID(rand.Text())
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.LogRing <= 0 {
+		cfg.LogRing = defaultLogRing
+	}
+	if cfg.KeepLogs <= 0 {
+		cfg.KeepLogs = defaultKeepLogs
+	}
+	if cfg.Starts <= 0 {
+		cfg.Starts = 2 * runtime.GOMAXPROCS(0)
+	}
+	if cfg.guests == nil {
+		cfg.guests = wasmLoader{cfg.Engine}
+	}
+	n := &Node{
+		cfg:       cfg,
+		log:       cfg.Logger,
+		starts:    make(chan struct{}, cfg.Starts),
+		gone:      make(chan struct{}),
+		wake:      make(chan struct{}, 1),
+		contact:   make(chan struct{}, 1),
+		register:  make(chan struct{}, 1),
+		instances: make(map[wasmatrix.InstanceID]*instance),
+		ended:     newGraveyard(cfg.KeepLogs),
+		room:      room{limit: cfg.Capacity},
+	}
+	n.guests, n.endGuests = context.WithCancel(context.Background())
+	n.life, n.endLife = context.WithCancel(context.Background())
+	return n, nil
+}
+
+// Ping tells which process this is.
+func (n *Node) Ping() (wasmatrix.NodeID, wasmatrix.BootID) { return n.cfg.ID, n.cfg.Boot }
+
+// Attached blocks until ctx ends or the node has ended its guests for good. A
+// term below the highest that was seen is CONFLICT.
+func (n *Node) Attached(ctx context.Context, term uint64) error {
+	n.mu.Lock()
+	err := n.fence(term)
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-n.gone:
+	}
+	return nil
+}
+
+// LeaseValid reports whether the leader still counts this node as alive. It is
+// told by the monotonic clock, from when the last renewal that succeeded was
+// sent (I6).
+func (n *Node) LeaseValid() bool { return n.lease.valid(time.Now()) }
+
+// Shutdown ends the node in an orderly way: it takes no more orders, waits a
+// moment for what has happened to be acknowledged, and ends the guests. Their
+// ends are not reported: they are not crashes, and the leader learns of all of
+// them at once when the node leaves or its lease runs out. It returns when
+// the last guest has ended, or with the error of ctx. It may be called more
+// than once, also to wait again.
+func (n *Node) Shutdown(ctx context.Context) error {
+	n.mu.Lock()
+	n.closing = true
+	n.mu.Unlock()
+
+	flushing, cancel := context.WithTimeout(ctx, flushWait)
+	n.flush(flushing)
+	cancel()
+	return n.endAll(ctx)
+}
+
+// Close ends the guests and Run, and waits for both. It may be called more than
+// once.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	n.closing = true
+	n.endLife()
+	n.mu.Unlock()
+	err := n.endAll(context.Background())
+	n.running.Wait()
+	return err
+}
+
+func (n *Node) endAll(ctx context.Context) error {
+	n.endGuests()
+	n.end.Do(func() {
+		go func() {
+			n.supervised.Wait()
+			close(n.gone)
+		}()
+	})
+	select {
+	case <-n.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// poke puts an element into a channel that holds one.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
