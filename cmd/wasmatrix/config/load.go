@@ -27,7 +27,10 @@ func Load(paths ...string) (*Config, error) {
 	if len(problems) == 0 {
 		problems = c.checkValues()
 	}
-	return c, first(problems)
+	if len(problems) > 0 {
+		return nil, first(problems)
+	}
+	return c, nil
 }
 
 // Problems returns all that is wrong with the configuration that [Load] would

@@ -173,6 +173,9 @@ func (c *Config) checkTogether() []*wasmatrix.Error {
 	k := &checker{c: c}
 	k.require(c.Server.Enabled || c.Node.Enabled, "server.enabled", "nothing to run: enable server, node or both")
 	k.require(c.DataDir != "", "data_dir", "no data directory given")
+	if ip, err := netip.ParseAddr(c.BindAddr); err == nil && ip.IsUnspecified() {
+		k.require(c.AdvertiseAddr != "", "advertise_addr", "others cannot reach %s, the bind_addr: name an address of this machine", ip)
+	}
 	used := map[int64]string{}
 	for f := range children("ports", reflect.ValueOf(c.Ports)) {
 		if other, taken := used[f.value.Int()]; taken {

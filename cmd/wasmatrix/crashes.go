@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/client"
+)
+
+func (c *cli) crashesCommand() *cobra.Command {
+	var stale bool
+	cmd := &cobra.Command{
+		Use:               "crashes ID",
+		Short:             "Show the crashes of an instance, with stack traces",
+		Long:              "Show the newest crashes of an instance, oldest first, each with its WebAssembly stack, innermost frame first.",
+		Example:           "  wasmatrix crashes web-1",
+		Args:              wants("ID"),
+		ValidArgsFunction: c.instanceIDs(false),
+	}
+	cmd.Flags().BoolVar(&stale, "stale", false, "answer from the server that is asked, which may lag")
+	cmd.RunE = c.call(func(ctx context.Context, cl *client.Client, args []string) error {
+		res, err := cl.Instances.GetCrashInfo(ctx, &api.GetCrashInfoRequest{InstanceId: args[0], ReadMode: readMode(stale)})
+		if err != nil {
+			return err
+		}
+		if c.json() {
+			return c.writeJSON(res)
+		}
+		return c.crashesText(args[0], res)
+	})
+	return cmd
+}
+
+func (c *cli) crashesText(id string, res *api.GetCrashInfoResponse) error {
+	if res.GetCrashCount() == 0 {
+		_, err := fmt.Fprintf(c.out, "%s has not crashed.\n", id)
+		return err
+	}
+	shown := len(res.GetCrashes())
+	if _, err := fmt.Fprintf(c.out, "%s has crashed %d times; the last %d:\n", id, res.GetCrashCount(), shown); err != nil {
+		return err
+	}
+	for _, crash := range res.GetCrashes() {
+		f := &fields{}
+		f.add("Time", moment(crash.GetTime()))
+		f.add("Kind", crash.GetKind())
+		f.add("Message", crash.GetMessage())
+		f.add("Exit code", exitCode(crash))
+		f.add("Node", crash.GetNode())
+		f.add("Epoch", count(crash.GetEpoch()))
+		f.add("Attempt", count(crash.GetAttempt()))
+		f.add("Uptime", uptime(crash))
+		f.list("Stack", crash.GetStack())
+		if _, err := fmt.Fprintln(c.out); err != nil {
+			return err
+		}
+		if err := f.write(c.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashTable shows crashes without their stacks.
+func (c *cli) crashTable(res *api.GetCrashInfoResponse) *table {
+	t := newTable("CRASHED", "KIND", "EXIT", "NODE", "EPOCH", "ATTEMPT", "UPTIME", "MESSAGE")
+	for _, crash := range res.GetCrashes() {
+		t.add(moment(crash.GetTime()), crash.GetKind(), dash(exitCode(crash)), dash(crash.GetNode()), count(crash.GetEpoch()),
+			count(crash.GetAttempt()), uptime(crash), crash.GetMessage())
+	}
+	return t
+}
+
+func exitCode(crash *api.Crash) string {
+	if crash.ExitCode == nil {
+		return ""
+	}
+	return strconv.Itoa(int(crash.GetExitCode()))
+}
+
+func uptime(crash *api.Crash) string {
+	return crash.GetUptime().AsDuration().Round(time.Millisecond).String()
+}

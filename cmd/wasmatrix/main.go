@@ -1,0 +1,22 @@
+// Command wasmatrix is the agent of a cluster that runs WebAssembly instances,
+// and the client that speaks to one.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(realMain()) }
+
+// realMain runs the command line and returns the exit code: 0 done, 1 the
+// operation failed, 2 wrong usage or configuration.
+func realMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second Ctrl-C ends a process that takes long to end by itself.
+	context.AfterFunc(ctx, stop)
+	return newCLI(os.Stdin, os.Stdout, os.Stderr).run(ctx, os.Args[1:])
+}

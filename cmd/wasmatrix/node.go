@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/client"
+)
+
+func (c *cli) nodeCommand() *cobra.Command {
+	return group("node", "List and inspect worker nodes",
+		"Show the nodes that run instances.", c.nodeLsCommand(), c.nodeInspectCommand())
+}
+
+func (c *cli) nodeLsCommand() *cobra.Command {
+	var stale bool
+	cmd := &cobra.Command{
+		Use:               "ls",
+		Short:             "List nodes",
+		Example:           "  wasmatrix node ls",
+		Args:              wants(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().BoolVar(&stale, "stale", false, "answer from the server that is asked, which may lag")
+	cmd.RunE = c.call(func(ctx context.Context, cl *client.Client, _ []string) error {
+		res, err := cl.Nodes.ListNodes(ctx, &api.ListNodesRequest{Stale: stale})
+		if err != nil {
+			return err
+		}
+		if c.json() {
+			return c.writeJSON(res)
+		}
+		t := newTable("NODE", "STATUS", "INSTANCES", "MEMORY", "ADDRESS", "VERSION", "SINCE", "LABELS", "REASON")
+		for _, n := range res.GetNodes() {
+			t.add(n.GetNodeId(), nodeStatus(n), instancesUsed(n), memoryUsed(n), n.GetAddress(), dash(n.GetVersion()),
+				c.since(n.GetChangedAt()), dash(strings.Join(assignments(ownLabels(n)), ",")), n.GetReason())
+		}
+		return c.writeTable(t)
+	})
+	return cmd
+}
+
+func (c *cli) nodeInspectCommand() *cobra.Command {
+	var stale bool
+	cmd := &cobra.Command{
+		Use:               "inspect NODE",
+		Short:             "Show a node in full",
+		Example:           "  wasmatrix node inspect worker-1",
+		Args:              wants("NODE"),
+		ValidArgsFunction: once(false, c.nodeIDs()),
+	}
+	cmd.Flags().BoolVar(&stale, "stale", false, "answer from the server that is asked, which may lag")
+	cmd.RunE = c.call(func(ctx context.Context, cl *client.Client, args []string) error {
+		res, err := cl.Nodes.GetNode(ctx, &api.GetNodeRequest{NodeId: args[0], Stale: stale})
+		if err != nil {
+			return err
+		}
+		if c.json() {
+			return c.writeJSON(res)
+		}
+		n := res.GetNode()
+		f := &fields{}
+		f.add("Node", n.GetNodeId())
+		f.add("Status", nodeStatus(n))
+		f.add("Reason", n.GetReason())
+		f.add("Address", n.GetAddress())
+		f.add("Version", n.GetVersion())
+		f.add("Instances", instancesUsed(n))
+		f.add("Memory", memoryUsed(n))
+		f.list("Labels", assignments(n.GetLabels()))
+		f.add("Registered", moment(n.GetRegisteredAt()))
+		f.add("Changed", moment(n.GetChangedAt()))
+		return f.write(c.out)
+	})
+	return cmd
+}
+
+func nodeStatus(n *api.Node) string {
+	if n.GetDraining() && n.GetStatus() == wasmatrix.NodeUp.String() {
+		return "draining"
+	}
+	return n.GetStatus()
+}
+
+func instancesUsed(n *api.Node) string {
+	return count(n.GetUsed().GetInstances()) + "/" + count(n.GetCapacity().GetInstances())
+}
+
+func memoryUsed(n *api.Node) string {
+	return wasmatrix.FormatBytes(n.GetUsed().GetMemoryBytes()) + "/" + wasmatrix.FormatBytes(n.GetCapacity().GetMemoryBytes())
+}
+
+// ownLabels leaves out the label that only repeats the node's ID.
+func ownLabels(n *api.Node) map[string]string {
+	own := map[string]string{}
+	for k, v := range n.GetLabels() {
+		if k != wasmatrix.LabelNode {
+			own[k] = v
+		}
+	}
+	return own
+}
