@@ -1,0 +1,108 @@
+package group
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/wasmatrix/wasmatrix"
+)
+
+// removedAfter is how many checks in a row must miss this server among the
+// members. One that joins again sees its own past pass by.
+const removedAfter = 3
+
+// runWatchdog ends the group when raft stands still. Raft has no answer to
+// that: its main loop can wait for ever on a peer that stopped in the middle of
+// a snapshot, and a handover of leadership that went wrong leaves the leader
+// refusing everything, in every later term too (raft#696).
+func (g *Group) runWatchdog() {
+	tick := time.NewTicker(max(g.conf.WatchdogAfter/15, time.Millisecond))
+	defer tick.Stop()
+	probes := make(chan struct{})
+	var transferring, waiting time.Time // since when
+	var seen uint64
+	member, missed := false, 0
+	answers := make(chan error)
+	g.probers.Go(func() { g.runProbes(probes, answers) })
+	defer close(probes)
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-g.failure.ended:
+			return
+		case err := <-answers:
+			waiting = time.Time{}
+			if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+				transferring = time.Time{}
+			} else if transferring.IsZero() {
+				transferring = time.Now()
+			} else if d := time.Since(transferring); d > g.conf.WatchdogAfter {
+				g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has been handing over leadership for %s and would not end", d.Round(time.Millisecond)))
+			}
+			continue
+		case <-tick.C:
+		}
+		member, missed = g.checkMember(member, missed)
+		if waiting.IsZero() {
+			select {
+			case probes <- struct{}{}:
+				waiting, seen = time.Now(), g.progress.Load()
+			default:
+			}
+			continue
+		}
+		// A slow restore or a large snapshot keeps the loop busy for good reason.
+		if now := g.progress.Load(); now != seen {
+			waiting, seen = time.Now(), now
+		} else if d := time.Since(waiting); d > g.conf.WatchdogAfter {
+			g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has not moved for %s", d.Round(time.Millisecond)))
+		}
+	}
+}
+
+// runProbes asks raft's main loop for two things that it refuses in every
+// state, and that change nothing: a bootstrap without servers, and, of a leader,
+// a change of members that is based on none of its configurations.
+func (g *Group) runProbes(probes <-chan struct{}, answers chan<- error) {
+	for range probes {
+		err := g.raft.BootstrapCluster(raft.Configuration{}).Error()
+		if g.raft.State() == raft.Leader {
+			err = g.raft.RemoveServer("", math.MaxUint64, g.conf.Timing.Election).Error()
+		}
+		select {
+		case answers <- err:
+		case <-g.ctx.Done():
+			return
+		case <-g.failure.ended:
+			return
+		}
+	}
+}
+
+// checkMember reports through Config.Removed when this server was a member and
+// no longer is.
+func (g *Group) checkMember(member bool, missed int) (bool, int) {
+	servers := g.configuration().Servers
+	for _, s := range servers {
+		if s.ID == raft.ServerID(g.conf.ID) {
+			return true, 0
+		}
+	}
+	if !member || len(servers) == 0 {
+		return false, 0
+	}
+	if missed++; missed < removedAfter {
+		return true, missed
+	}
+	g.conf.Logger.Warn("this server is no longer a member of the group", "group", g.conf.Name)
+	g.removed.Do(func() {
+		if g.conf.Removed != nil {
+			go g.conf.Removed() // may close the group; nobody joins it
+		}
+	})
+	return false, 0
+}
