@@ -12,7 +12,7 @@ import (
 // while it does not lead.
 type Dispatcher struct {
 	cfg     Config
-	leading sync.Mutex // held by Lead
+	leading chan struct{} // holds a token while Lead runs
 
 	mu   sync.Mutex
 	term *tenure // guarded by mu; nil while not leading
@@ -21,18 +21,19 @@ type Dispatcher struct {
 // New makes a Dispatcher that does not lead. It needs no closing: all it ever
 // starts belongs to a call of Lead.
 func New(cfg Config) *Dispatcher {
-	return &Dispatcher{cfg: cfg.withDefaults()}
+	return &Dispatcher{cfg: cfg.withDefaults(), leading: make(chan struct{}, 1)}
 }
 
 // Lead does the leader's work for one term until ctx ends, and has joined every
 // goroutine it started when it returns. Call it once this server has applied
 // everything committed before its term. A second call waits for the first.
 func (d *Dispatcher) Lead(ctx context.Context, term uint64) {
-	d.leading.Lock()
-	defer d.leading.Unlock()
-	if ctx.Err() != nil {
+	select {
+	case d.leading <- struct{}{}:
+	case <-ctx.Done():
 		return
 	}
+	defer func() { <-d.leading }()
 	t := newTenure(ctx, d.cfg, term)
 	d.set(t)
 	t.run()
