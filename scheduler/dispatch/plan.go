@@ -59,6 +59,9 @@ func (t *tenure) plan(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if ctx.Err() != nil {
+			return // those that wait learn that nothing happened
+		}
 		at := time.Now()
 		if !p.wake.IsZero() && !at.Before(p.wake) {
 			p.rescan, p.wake = true, time.Time{}

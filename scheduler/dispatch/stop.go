@@ -17,6 +17,9 @@ func (t *tenure) stop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if ctx.Err() != nil {
+			return // those that wait learn that nothing happened
+		}
 		room := maxStopBatch
 		calls := t.stops.take(func(wasmatrix.StopItem) bool { room--; return room >= 0 })
 		if len(calls) == 0 {
