@@ -87,6 +87,7 @@ type batch struct {
 	decisions []scheduler.Decision
 	waiting   [][]*wasmatrix.Instance // for the first requests
 	starts    []*startCall            // for the others
+	later     []*startCall            // repeat one of starts: its outcome answers them
 }
 
 // cycle plans once and waits for what it proposes.
@@ -100,6 +101,11 @@ func (p *planner) cycle(ctx context.Context, at time.Time) {
 		b.addUnplaced(t, snap)
 	}
 	b.addStarts(snap, t.takeStarts())
+	defer func() {
+		if len(b.later) > 0 {
+			t.starts.again(b.later)
+		}
+	}()
 	if len(b.requests) == 0 {
 		return
 	}
@@ -195,11 +201,18 @@ func (b *batch) extend(request int, i *wasmatrix.Instance) {
 
 // addStarts adds calls, answering those that an earlier command has answered.
 func (b *batch) addStarts(snap wasmatrix.Snapshot, calls []*startCall) {
+	seen := make(map[wasmatrix.RequestID]struct{}, len(calls))
 	for _, c := range calls {
-		if r, ok, err := answered(snap, c.value.Request); ok || err != nil {
+		req := c.value.Request
+		if r, ok, err := answered(snap, req); ok || err != nil {
 			c.finish(r, err)
 			continue
 		}
+		if _, twice := seen[req.ID]; twice && req.ID != "" {
+			b.later = append(b.later, c)
+			continue
+		}
+		seen[req.ID] = struct{}{}
 		ids := make([]wasmatrix.InstanceID, len(c.value.Placements))
 		for n, p := range c.value.Placements {
 			ids[n] = p.Instance
