@@ -19,8 +19,11 @@ const hashVersion = 1
 // equal hashes, however they came to be: by which commands, through which
 // snapshots, with whichever trees and sharing inside.
 //
-// It is the SHA-256 of the canonical form: the log index, time and cluster ID,
-// then the sections instances, nodes, modules, providers, assignments, crashes,
+// The cluster's ID is not part of it: a snapshot that is restored into another
+// cluster gives the same state there, under that cluster's identity.
+//
+// It is the SHA-256 of the canonical form: the log index and time, then the
+// sections instances, nodes, modules, providers, assignments, crashes,
 // requests and facts, each as its number of records and the records. Records
 // are in the order of their IDs (crashes and requests: oldest first; facts: by
 // index, after the index of the first). A record is the sequence of its fields
@@ -33,7 +36,6 @@ func (s *State) Hash() [32]byte {
 	h.buf = appendUint(h.buf, uint64(hashVersion))
 	h.buf = appendUint(h.buf, s.index)
 	h.buf = appendInt(h.buf, s.now)
-	h.buf = appendText(h.buf, s.cluster)
 
 	h.section(s.instances.Len())
 	for i := range s.Instances("") {
