@@ -14,14 +14,17 @@ import (
 )
 
 // agentFlags maps the flags of the agent to the keys that they override.
-var agentFlags = []struct{ name, key, usage string }{
-	{"name", "name", "name of this agent in the cluster"},
-	{"data-dir", "data_dir", "directory that is this agent's alone"},
-	{"bind", "bind_addr", "IP address to listen on"},
-	{"advertise", "advertise_addr", "address that others reach this agent at (default: that of -bind)"},
-	{"bootstrap-expect", "server.bootstrap_expect", "form a new cluster when so many servers have met; 0 never forms one"},
-	{"log-level", "log.level", "trace, debug, info, warn or error"},
-	{"log-format", "log.format", "text or json"},
+var agentFlags = []struct {
+	name, key, usage string
+	values           []string // that can be completed
+}{
+	{"name", "name", "name of this agent in the cluster", nil},
+	{"data-dir", "data_dir", "directory that is this agent's alone", nil},
+	{"bind", "bind_addr", "IP address to listen on", nil},
+	{"advertise", "advertise_addr", "address that others reach this agent at (default: that of -bind)", nil},
+	{"bootstrap-expect", "server.bootstrap_expect", "form a new cluster when so many servers have met; 0 never forms one", nil},
+	{"log-level", "log.level", "trace, debug, info, warn or error", []string{"trace", "debug", "info", "warn", "error"}},
+	{"log-format", "log.format", "text or json", []string{"text", "json"}},
 }
 
 // agentRequest is what the command line asks of the agent.
@@ -65,12 +68,12 @@ make the agent leave in good order; a second one ends it at once.`,
 	flags.BoolVar(&node, "node", false, "be a node")
 	for _, f := range agentFlags {
 		flags.String(f.name, "", f.usage)
-		completeFlag(cmd, f.name, cobra.NoFileCompletions)
+		if f.name != "data-dir" {
+			completeFlag(cmd, f.name, cobra.FixedCompletions(f.values, cobra.ShellCompDirectiveNoFileComp))
+		}
 	}
 	flags.StringSliceVar(&join, "join", nil, "gossip address of an agent of the cluster; may be repeated")
 	_ = cmd.MarkFlagDirname("data-dir") // the flag is there
-	completeFlag(cmd, "log-level", cobra.FixedCompletions([]string{"trace", "debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
-	completeFlag(cmd, "log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "join", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := agentConfig(cmd.Flags(), req.dev, req.configPaths)

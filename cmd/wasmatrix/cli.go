@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,6 +103,8 @@ operation failed, 2 wrong usage or configuration.`,
 	root.SetErr(c.err)
 	root.SetVersionTemplate("wasmatrix {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
+	// A command that only holds others cannot be run by itself.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasSubCommands)}}", 1))
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&c.addrs, "addr", nil, "servers to speak to (default $WASMATRIX_ADDR, or "+defaultAddr+")")
 	flags.StringVarP(&c.output, "output", "o", outputTable, "output format: table or json")
@@ -151,14 +154,7 @@ func group(use, short, long string, cmds ...*cobra.Command) *cobra.Command {
 // connect makes a client of the servers that the flag, the environment or the
 // default names. The caller closes it.
 func (c *cli) connect() (*client.Client, error) {
-	addrs := c.addrs
-	from := "--addr"
-	if len(addrs) == 0 {
-		addrs, from = splitCommas(os.Getenv(envAddr)), envAddr
-	}
-	if len(addrs) == 0 {
-		addrs = []string{defaultAddr}
-	}
+	addrs, from := c.servers()
 	for _, a := range addrs {
 		if _, err := client.ParseAddr(a); err != nil {
 			return nil, usagef("%s: %s", from, wasmatrix.AsError(err).Message)
@@ -171,6 +167,17 @@ func (c *cli) connect() (*client.Client, error) {
 	return client.New(client.Config{Addrs: addrs, RetryFor: retryFor})
 }
 
+// servers are those to speak to, and what named them; "" is the default.
+func (c *cli) servers() (addrs []string, from string) {
+	if len(c.addrs) > 0 {
+		return c.addrs, "--addr"
+	}
+	if addrs := splitCommas(os.Getenv(envAddr)); len(addrs) > 0 {
+		return addrs, envAddr
+	}
+	return []string{defaultAddr}, ""
+}
+
 // call is a command's body that needs a client.
 func (c *cli) call(body func(ctx context.Context, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -179,8 +186,17 @@ func (c *cli) call(body func(ctx context.Context, cl *client.Client, args []stri
 			return err
 		}
 		defer cl.Close()
-		return body(cmd.Context(), cl, args)
+		return c.hint(body(cmd.Context(), cl, args))
 	}
+}
+
+// hint tells somebody who named no server, where none is, how to.
+func (c *cli) hint(err error) error {
+	e, ok := errors.AsType[*wasmatrix.Error](err)
+	if _, from := c.servers(); !ok || from != "" || e.Code != wasmatrix.CodeCommunication || e.Details[wasmatrix.DetailOutcome] != wasmatrix.OutcomeNone {
+		return err
+	}
+	return e.With("hint", "name a server with --addr or "+envAddr+", or start one with \"wasmatrix agent -dev\"")
 }
 
 // json reports whether the user asked for JSON.

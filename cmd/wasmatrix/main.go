@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() { os.Exit(realMain()) }
@@ -18,5 +20,6 @@ func realMain() int {
 	defer stop()
 	// A second Ctrl-C ends a process that takes long to end by itself.
 	context.AfterFunc(ctx, stop)
+	cobra.EnableCommandSorting = false // those of a group are in the order of their use
 	return newCLI(os.Stdin, os.Stdout, os.Stderr).run(ctx, os.Args[1:])
 }

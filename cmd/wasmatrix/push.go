@@ -41,12 +41,10 @@ func openModule(path string) (*moduleFile, error) {
 	info, err := module.Inspect(f, maxLocalModule)
 	if err != nil {
 		f.Close()
-		if e, ok := errors.AsType[*wasmatrix.Error](err); ok {
-			named := *e
-			named.Message = path + ": " + e.Message
-			return nil, &named
+		if _, coded := errors.AsType[*wasmatrix.Error](err); !coded {
+			return nil, unreadable(path, err)
 		}
-		return nil, unreadable(path, err)
+		return nil, about(path, err)
 	}
 	return &moduleFile{File: f, path: path, info: info}, nil
 }

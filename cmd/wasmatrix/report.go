@@ -66,6 +66,13 @@ func (c *cli) reportJSON(e *wasmatrix.Error) {
 	fmt.Fprintf(c.err, "%s\n", b)
 }
 
+// about names what an error is about in front of its message, and keeps its code.
+func about(what string, err error) error {
+	e := *wasmatrix.AsError(err)
+	e.Message = what + ": " + e.Message
+	return &e
+}
+
 // asksForJSON looks for -o json in a command line that may be wrong.
 func asksForJSON(args []string) bool {
 	for i, a := range args {

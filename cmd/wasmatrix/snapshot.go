@@ -68,7 +68,7 @@ func saveSnapshot(ctx context.Context, cl *client.Client, path string) (info fsm
 		return info, diskError(err)
 	}
 	if info, err = fsm.InspectSnapshot(bufio.NewReaderSize(tmp, 1<<20)); err != nil {
-		return info, fmt.Errorf("the snapshot arrived damaged: %w", err)
+		return info, about("the snapshot as it arrived", err)
 	}
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return info, diskError(err)
@@ -137,7 +137,7 @@ func (c *cli) restoreSnapshot(ctx context.Context, cl *client.Client, path strin
 	defer f.Close()
 	info, err := fsm.InspectSnapshot(bufio.NewReaderSize(f, 1<<20))
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return about(path, err)
 	}
 	if !force {
 		fmt.Fprintf(c.err, "This replaces the state of the whole cluster with that of %s:\n%d instances, saved at index %d, %s.\nWrite \"yes\" to go on: ",
@@ -203,7 +203,7 @@ func (c *cli) snapshotInspectCommand() *cobra.Command {
 			defer f.Close()
 			info, err := fsm.InspectSnapshot(bufio.NewReaderSize(f, 1<<20))
 			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return about(args[0], err)
 			}
 			return c.showSnapshot(args[0], info)
 		},

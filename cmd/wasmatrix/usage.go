@@ -95,7 +95,11 @@ func normalize(root *cobra.Command, args []string) ([]string, error) {
 			}
 			sub := find(cmd, arg)
 			if sub == nil {
-				return out, usagef("unknown command %q for %q%s", arg, cmd.CommandPath(), didYouMean(cmd.SuggestionsFor(arg)))
+				return out, usagef("unknown command %q for %q%s", arg, cmd.CommandPath(), didYouMean(cmd, arg))
+			}
+			if sub.Name() == "help" {
+				// Its arguments name a command, which is all that can be wrong with them.
+				return append(out, args[i+1:]...), helpTopic(root, args[i+1:])
 			}
 			cmd, atCommand = sub, sub.HasSubCommands()
 			continue
@@ -108,6 +112,22 @@ func normalize(root *cobra.Command, args []string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// helpTopic reports a command that does not exist among the arguments of help.
+func helpTopic(root *cobra.Command, args []string) error {
+	cmd := root
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			continue
+		}
+		sub := find(cmd, a)
+		if sub == nil {
+			return usagef("unknown command %q for %q%s", a, cmd.CommandPath(), didYouMean(cmd, a))
+		}
+		cmd = sub
+	}
+	return nil
 }
 
 // takesNext reports whether the flag as written has its value in the next word,
@@ -150,7 +170,9 @@ func find(cmd *cobra.Command, name string) *cobra.Command {
 	return nil
 }
 
-func didYouMean(names []string) string {
+func didYouMean(cmd *cobra.Command, typed string) string {
+	cmd.SuggestionsMinimumDistance = 2
+	names := cmd.SuggestionsFor(typed)
 	if len(names) == 0 {
 		return ""
 	}
