@@ -64,7 +64,10 @@ type Group struct {
 //
 // Errors: VALIDATION_ERROR for what the configuration says, also a log store of
 // the other kind, STORAGE_ERROR for what the disk says.
-func Open(conf Config) (*Group, error) {
+func Open(conf Config) (*Group, error) { return openWith(conf, nil) }
+
+// openWith has wrap stand between raft and its store, for tests.
+func openWith(conf Config, wrap func(*store)) (*Group, error) {
 	conf = conf.withDefaults()
 	if err := conf.validate(); err != nil {
 		return nil, err
@@ -81,17 +84,16 @@ func Open(conf Config) (*Group, error) {
 		cancel:    cancel,
 	}
 	g.failure = newFailure(conf.Logger, conf.Fatal)
-	g.machine = newMachine(conf.Machine, g.failure, &g.progress)
+	g.machine = newMachine(raft.ServerID(conf.ID), conf.Machine, g.failure, &g.progress)
 	g.leadership = newLeadership(g)
-	if err := g.open(nil); err != nil {
+	if err := g.open(wrap); err != nil {
 		cancel()
 		return nil, err
 	}
 	return g, nil
 }
 
-// open builds what touches the disk and the network. Wrap, if any, stands
-// between us and the store, in tests.
+// open builds what touches the disk and the network.
 func (g *Group) open(wrap func(*store)) (err error) {
 	conf := g.conf
 	if g.store, err = openStore(conf.Dir, conf.LogStore, conf.Logger); err != nil {

@@ -24,7 +24,7 @@ func (g *Group) runWatchdog() {
 	probes := make(chan struct{})
 	var transferring, waiting time.Time // since when
 	var seen uint64
-	member, missed := false, 0
+	missed := 0
 	answers := make(chan error)
 	g.probers.Go(func() { g.runProbes(probes, answers) })
 	defer close(probes)
@@ -46,7 +46,7 @@ func (g *Group) runWatchdog() {
 			continue
 		case <-tick.C:
 		}
-		member, missed = g.checkMember(member, missed)
+		missed = g.checkMember(missed)
 		if waiting.IsZero() {
 			select {
 			case probes <- struct{}{}:
@@ -84,25 +84,20 @@ func (g *Group) runProbes(probes <-chan struct{}, answers chan<- error) {
 }
 
 // checkMember reports through Config.Removed when this server was a member and
-// no longer is.
-func (g *Group) checkMember(member bool, missed int) (bool, int) {
-	servers := g.configuration().Servers
-	for _, s := range servers {
-		if s.ID == raft.ServerID(g.conf.ID) {
-			return true, 0
-		}
+// no longer is. It returns how many checks in a row have missed it.
+func (g *Group) checkMember(missed int) int {
+	now := g.configuration()
+	if !g.machine.member.Load() || isMember(now, raft.ServerID(g.conf.ID)) || len(now.Servers) == 0 {
+		return 0
 	}
-	if !member || len(servers) == 0 {
-		return false, 0
+	if missed++; missed != removedAfter {
+		return missed
 	}
-	if missed++; missed < removedAfter {
-		return true, missed
-	}
-	g.conf.Logger.Warn("this server is no longer a member of the group", "group", g.conf.Name)
+	g.conf.Logger.Warn("this server is no longer a member of the group")
 	g.removed.Do(func() {
 		if g.conf.Removed != nil {
 			go g.conf.Removed() // may close the group; nobody joins it
 		}
 	})
-	return false, 0
+	return missed
 }
