@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/cluster/gossip"
+)
+
+// lonelyIntervals is after how many admission intervals without a leader a
+// server of the configuration asks whether it still is one.
+const lonelyIntervals = 5
+
+// seekMembership asks the leader for admission while this server is not in the
+// configuration, and finds out when it was removed from it.
+func (c *Cluster) seekMembership() {
+	changed, stop := c.gossip.Load().Subscribe()
+	defer stop()
+	ticker := time.NewTicker(c.autopilot.AdmissionInterval)
+	defer ticker.Stop()
+	settled := false // has been in the configuration, with a leader, in this process
+	contact := time.Now()
+	var asked time.Time
+	said := ""
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-changed:
+			if settled {
+				continue
+			}
+		case <-ticker.C:
+		}
+		if c.isLeaving() {
+			return
+		}
+		member := c.inConfiguration(c.identity.Server())
+		if member && c.group.Leader().Known {
+			if !settled {
+				c.log.Info("this server is in the cluster's configuration")
+			}
+			settled, contact, said = true, time.Now(), ""
+			continue
+		}
+		if member && time.Since(contact) < lonelyIntervals*c.autopilot.AdmissionInterval {
+			continue
+		}
+		if time.Since(asked) < c.autopilot.AdmissionInterval/2 {
+			continue // gossip is lively
+		}
+		asked = time.Now()
+		op := opAdmit
+		if settled {
+			op = opMember
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, commitTimeout+controlTimeout)
+		resp, err := c.askLeader(ctx, request{Op: op, Addr: c.stream.Addr().String(), State: c.hasState()})
+		cancel()
+		switch refused, _ := errors.AsType[*controlError](err); {
+		case c.ctx.Err() != nil || c.isLeaving():
+			return
+		case refused != nil && refused.Fatal:
+			c.fatal(refused.err())
+			return
+		case err != nil:
+			if text := err.Error(); text != said {
+				said = text
+				c.log.Info("no leader has taken this server in yet", "reason", err)
+			}
+		case resp.Member:
+			c.log.Debug("the leader has this server in its configuration")
+		case op == opMember:
+			c.noticeRemoval()
+			return
+		}
+	}
+}
+
+// noticeRemoval reports, once, that this server was removed, unless it asked for it.
+func (c *Cluster) noticeRemoval() {
+	if c.isLeaving() {
+		return
+	}
+	c.removedOnce.Do(func() {
+		c.log.Warn("this server was removed from the cluster; started again, it asks to be taken in")
+		if c.cfg.OnRemoved != nil {
+			go c.cfg.OnRemoved() // may call Close
+		}
+	})
+}
+
+func (c *Cluster) isLeaving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}
+
+func (c *Cluster) inConfiguration(id wasmatrix.ServerID) bool {
+	for _, s := range c.servers() {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+var errNobody = wasmatrix.Errorf(wasmatrix.CodeNoLeader, "no server of a cluster is known")
+
+// askLeader sends req to the leader, which it finds by asking whom gossip shows
+// to be in a cluster. The error is a *controlError where the leader refused.
+func (c *Cluster) askLeader(ctx context.Context, req request) (*response, error) {
+	type target struct {
+		id   wasmatrix.ServerID
+		addr string
+	}
+	var targets []target
+	for _, m := range c.gossip.Load().Members() {
+		if m.Role == gossip.RoleServer && m.Status == gossip.StatusAlive && !m.Self && m.RaftAddr != "" && (m.HasState || m.Cluster != "") {
+			targets = append(targets, target{m.Server, m.RaftAddr})
+		}
+	}
+	tried := make(map[wasmatrix.ServerID]bool)
+	first := func(id wasmatrix.ServerID) {
+		if i := slices.IndexFunc(targets, func(t target) bool { return t.id == id }); i > 0 {
+			t := targets[i]
+			targets = slices.Insert(slices.Delete(targets, i, i+1), 0, t)
+		}
+	}
+	if l := c.group.Leader(); l.Known && !l.Self {
+		first(l.ID)
+	}
+	var last error = errNobody
+	for len(targets) > 0 && ctx.Err() == nil {
+		t := targets[0]
+		targets = targets[1:]
+		if tried[t.id] {
+			continue
+		}
+		tried[t.id] = true
+		resp, err := c.ask(ctx, t.id, t.addr, req)
+		refused, ok := errors.AsType[*controlError](err)
+		if err == nil || ok && refused.Code != wasmatrix.CodeNotLeader {
+			return resp, err
+		}
+		last = err
+		if ok && refused.Leader != "" {
+			first(refused.Leader)
+		}
+	}
+	return nil, last
+}
+
+// lead returns nil where this server leads, as a majority has just confirmed.
+func (c *Cluster) lead(ctx context.Context) error {
+	if !c.group.Leader().Self {
+		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader", c.cfg.Name)
+	}
+	_, err := c.group.Read(ctx)
+	return err
+}
+
+func (c *Cluster) isMember(ctx context.Context, id wasmatrix.ServerID) (*response, error) {
+	if err := c.lead(ctx); err != nil {
+		return nil, err
+	}
+	return &response{Member: c.inConfiguration(id)}, nil
+}
+
+// admit is the leader's answer to a server that wants to be in the configuration.
+func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
+	if err := c.lead(ctx); err != nil {
+		return nil, err
+	}
+	name := nameOf(req.From)
+	own := c.identity.Cluster()
+	switch {
+	case req.Cluster != "" && own != "" && req.Cluster != own:
+		return nil, &controlError{Code: wasmatrix.CodeConflict, Fatal: true,
+			Message: "server " + name + " belongs to cluster " + string(req.Cluster) + ", this is cluster " + string(own)}
+	case req.Addr == "":
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "server %s does not say where it is reached", name)
+	}
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	for _, s := range c.servers() {
+		switch {
+		case s.ID == req.From:
+			return &response{Member: true}, nil
+		case nameOf(s.ID) == name:
+			return nil, &controlError{Code: wasmatrix.CodeConflict, Fatal: true,
+				Message: "server " + name + " is known with another disk: its data directory was lost or replaced; " +
+					"remove the old one first with: wasmatrix cluster remove-peer " + name}
+		case s.Addr == req.Addr:
+			return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "server %s is known at %s, where server %s says it is: remove it first with: wasmatrix cluster remove-peer %s",
+				nameOf(s.ID), s.Addr, name, nameOf(s.ID))
+		}
+	}
+	if req.State && (req.Cluster == "" || req.Cluster != own) {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "server %s has a log that is not known to be of this cluster", name)
+	}
+	c.log.Info("taking a server in as a non-voter", "server", req.From, "addr", req.Addr)
+	if err := c.group.AddNonvoter(ctx, req.From, req.Addr, 0); err != nil {
+		return nil, err
+	}
+	return &response{Member: true}, nil
+}

@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/cluster/stream"
+)
+
+// controlKind is what servers speak to one another beside Raft: one request and
+// one answer per connection, each a length of four bytes, big endian, and JSON.
+const controlKind = "control"
+
+const (
+	maxControl     = 64 << 10        // bytes of one message
+	controlTimeout = 3 * time.Second // of one exchange, where the caller is more patient
+	// A removal ends with a commit, an admission likewise.
+	commitTimeout = 10 * time.Second
+)
+
+// The operations.
+const (
+	opStats   = "stats"   // how far is your log
+	opAdmit   = "admit"   // of the leader: take me in
+	opMember  = "member"  // of the leader: am I in the committed configuration
+	opRemove  = "remove"  // of the leader: remove Target
+	opPromise = "promise" // stand by to be bootstrapped with these servers
+)
+
+type request struct {
+	Op      string               `json:"op"`
+	From    wasmatrix.ServerID   `json:"from"`
+	Cluster wasmatrix.ClusterID  `json:"cluster,omitempty"`
+	Addr    string               `json:"addr,omitempty"`      // with admit: where From's Raft is reached
+	State   bool                 `json:"has_state,omitempty"` // with admit: From has a log
+	Target  wasmatrix.ServerID   `json:"target,omitempty"`    // with remove
+	Servers []wasmatrix.ServerID `json:"servers,omitempty"`   // with promise, sorted
+}
+
+type response struct {
+	Error *controlError `json:"error,omitempty"`
+	// Member, with admit and member: From is in the configuration (now).
+	Member bool         `json:"member,omitempty"`
+	Stats  *serverStats `json:"stats,omitempty"`
+}
+
+// controlError is a [wasmatrix.Error] on its way.
+type controlError struct {
+	Code    wasmatrix.Code     `json:"code"`
+	Message string             `json:"message"`
+	Leader  wasmatrix.ServerID `json:"leader,omitempty"` // with NOT_LEADER, where known
+	// Fatal says that asking again is of no use: an operator has to act.
+	Fatal bool `json:"fatal,omitempty"`
+}
+
+func (e *controlError) Error() string { return string(e.Code) + ": " + e.Message }
+
+// err returns what users see.
+func (e *controlError) err() *wasmatrix.Error { return wasmatrix.Errorf(e.Code, "%s", e.Message) }
+
+// serverStats is a server's own view of its log.
+type serverStats struct {
+	LastContact time.Duration `json:"last_contact"` // since the leader was heard; 0 on the leader
+	Term        uint64        `json:"term"`
+	LastTerm    uint64        `json:"last_term"` // of the last log entry
+	LastIndex   uint64        `json:"last_index"`
+	Applied     uint64        `json:"applied"`
+	Version     string        `json:"version"`
+}
+
+func writeMessage(w io.Writer, m any) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxControl {
+		return errors.New("control message too long")
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+func readMessage(r io.Reader, m any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > maxControl {
+		return errors.New("control message too long")
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return err
+	}
+	return json.Unmarshal(b, m)
+}
+
+// ask sends one request to a server and returns its answer. The error is a
+// *controlError where the server refused, else COMMUNICATION_FAILURE.
+func (c *Cluster) ask(ctx context.Context, to wasmatrix.ServerID, addr string, req request) (*response, error) {
+	req.From, req.Cluster = c.identity.Server(), c.identity.Cluster()
+	var resp response
+	if err := c.exchange(ctx, to, addr, &req, &resp); err != nil {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeCommunication, "server %s at %s: %w", to, addr, err)
+	}
+	if resp.Error != nil {
+		return nil, resp.Error
+	}
+	return &resp, nil
+}
+
+func (c *Cluster) exchange(ctx context.Context, to wasmatrix.ServerID, addr string, req *request, resp *response) error {
+	conn, err := c.stream.Dial(ctx, controlKind, to, addr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := writeMessage(conn, req); err != nil {
+		return err
+	}
+	return readMessage(conn, resp)
+}
+
+// serveControl answers one request.
+func (c *Cluster) serveControl(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
+	defer stop()
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+	var req request
+	if err := readMessage(conn, &req); err != nil || req.From != stream.Peer(conn) {
+		c.log.Debug("unreadable control request", "from", conn.RemoteAddr(), "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, commitTimeout)
+	defer cancel()
+	resp, err := c.answer(ctx, &req)
+	if err != nil {
+		resp = &response{Error: c.controlError(err)}
+	}
+	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
+	if err := writeMessage(conn, resp); err != nil {
+		c.log.Debug("control answer was not sent", "to", req.From, "error", err)
+	}
+}
+
+func (c *Cluster) controlError(err error) *controlError {
+	if e, ok := errors.AsType[*controlError](err); ok {
+		return e
+	}
+	e := wasmatrix.AsError(err)
+	out := &controlError{Code: e.Code, Message: e.Message}
+	if e.Code == wasmatrix.CodeNotLeader {
+		out.Leader = c.group.Leader().ID
+	}
+	return out
+}
+
+func (c *Cluster) answer(ctx context.Context, req *request) (*response, error) {
+	switch req.Op {
+	case opStats:
+		s := c.localStats()
+		return &response{Stats: &s}, nil
+	case opPromise:
+		return &response{}, c.promise(req)
+	case opAdmit:
+		return c.admit(ctx, req)
+	case opMember:
+		return c.isMember(ctx, req.From)
+	case opRemove:
+		return &response{}, c.removeServer(ctx, req.Target)
+	default:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "unknown operation %q", req.Op)
+	}
+}
