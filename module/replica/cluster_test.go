@@ -51,6 +51,7 @@ type server struct {
 	fault   func(ctx context.Context) error // of transfers from and to it
 	corrupt bool                            // it sends something else
 	stores  int                             // transfers to it that began
+	fetches int                             // transfers that it began
 }
 
 // startCluster starts n servers. It is to be called within a bubble, with
@@ -146,6 +147,12 @@ func (s *server) setFault(f func(context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
+}
+
+func (s *server) fetched() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fetches
 }
 
 func down(context.Context) error {
@@ -265,6 +272,9 @@ func (n network) Store(ctx context.Context, addr string, d wasmatrix.Digest, siz
 }
 
 func (n network) Fetch(ctx context.Context, addr string, d wasmatrix.Digest, w io.Writer) error {
+	n.from.mu.Lock()
+	n.from.fetches++
+	n.from.mu.Unlock()
 	s, err := n.peer(ctx, addr)
 	if err != nil {
 		return err
@@ -296,6 +306,9 @@ func guest(i int) ([]byte, wasmatrix.Digest) {
 // push pushes guest i at a server.
 func (s *server) push(ctx context.Context, i int) (*wasmatrix.Module, bool, error) {
 	b, d := guest(i)
+	// A push that hangs fails its test, rather than turn the clock for ever.
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
 	return s.Push(ctx, replica.Header{Digest: d, Size: int64(len(b))}, bytes.NewReader(b))
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -23,6 +24,9 @@ func TestI1_PushIsAcknowledgedOnceAMajorityHasIt(t *testing.T) {
 	bubble(t, func(t *testing.T, c *testCluster) {
 		a, b, late := c.servers[0], c.servers[1], c.servers[2]
 		gate, lateGate := make(chan struct{}), make(chan struct{})
+		open, openLate := sync.OnceFunc(func() { close(gate) }), sync.OnceFunc(func() { close(lateGate) })
+		defer openLate()
+		defer open()
 		b.setFault(func(context.Context) error { <-gate; return nil })
 		late.setFault(func(context.Context) error { <-lateGate; return nil })
 		ctx, cancel := context.WithCancel(t.Context())
@@ -39,7 +43,7 @@ func TestI1_PushIsAcknowledgedOnceAMajorityHasIt(t *testing.T) {
 		if len(acknowledged) > 0 || c.proposals() > 0 {
 			t.Fatal("acknowledged, or proposed, while one server of three has it")
 		}
-		close(gate)
+		open()
 		if err := <-acknowledged; err != nil {
 			t.Fatal(err)
 		}
@@ -49,13 +53,14 @@ func TestI1_PushIsAcknowledgedOnceAMajorityHasIt(t *testing.T) {
 		}
 		// The rest goes on although the one who pushed has left.
 		cancel()
-		close(lateGate)
+		synctest.Wait()
+		openLate()
 		synctest.Wait()
 		if got := c.holders(t, d); got != "abc" {
 			t.Errorf("later %q have it", got)
 		}
-		if late.stores != 1 {
-			t.Errorf("c was sent it %d times", late.stores)
+		if late.stores != 1 || late.fetched() != 0 {
+			t.Errorf("c was sent it %d times and fetched it %d times", late.stores, late.fetched())
 		}
 	})
 }
@@ -313,6 +318,59 @@ func TestI1_AServerThatLagsDeletesNothing(t *testing.T) {
 		c.pass(t, time.Hour)
 		if got := c.holders(t, d); got != "ab" {
 			t.Errorf("%q have it", got)
+		}
+	})
+}
+
+// A leader whose clock is ahead does not shorten the grace period.
+func TestGracePeriodIsCountedHereToo(t *testing.T) {
+	bubble(t, func(t *testing.T, c *testCluster) {
+		b, d := guest(1)
+		if err := c.servers[0].Store(t.Context(), d, int64(len(b)), bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		c.pass(t, time.Second)
+		ahead := wasmatrix.TimeOf(time.Now().Add(24 * time.Hour))
+		if _, err := c.Propose(t.Context(), wasmatrix.CollectGarbage{At: ahead}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := c.holders(t, d); got != "a" {
+			t.Errorf("%q have it a minute later", got)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if got := c.holders(t, d); got != "" {
+			t.Errorf("%q have it after the grace period", got)
+		}
+	})
+}
+
+// What is being handed over is not fetched as well.
+func TestRunLetsAPeerFinish(t *testing.T) {
+	bubble(t, func(t *testing.T, c *testCluster) {
+		late := c.servers[2]
+		late.setFault(down)
+		b, d := guest(1)
+		half := b[len(b)/2:]
+		mustPush(t, c.servers[0], 1)
+		time.Sleep(time.Minute)
+		tried := late.fetched()
+		slow := readerFunc(func(p []byte) (int, error) {
+			time.Sleep(time.Minute)
+			n := copy(p, half)
+			half = half[n:]
+			if n == 0 {
+				return 0, io.EOF
+			}
+			return n, nil
+		})
+		if err := late.Store(t.Context(), d, int64(len(b)), io.MultiReader(bytes.NewReader(b[:len(b)/2]), slow)); err != nil {
+			t.Fatal(err)
+		}
+		if n := late.fetched() - tried; n != 0 {
+			t.Errorf("fetched %d times meanwhile", n)
 		}
 	})
 }
