@@ -7,6 +7,7 @@
 package config
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -135,16 +136,16 @@ func Default() *Config {
 			Raft: Raft{
 				Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 200 * time.Millisecond,
 				SnapshotThreshold: 8192, SnapshotInterval: 30 * time.Second, SnapshotRetain: 2,
-				TrailingLogs: 10240, DiskStall: 2 * time.Second,
+				TrailingLogs: 4096, DiskStall: 2 * time.Second,
 			},
 			Autopilot: Autopilot{
-				CleanupDeadServers: true, DeadServerGrace: 5 * time.Minute, Stabilization: 10 * time.Second, MinQuorum: 3,
+				CleanupDeadServers: true, DeadServerGrace: 5 * time.Minute, Stabilization: 2 * time.Second, MinQuorum: 3,
 			},
 			Retention: Retention{Instances: 24 * time.Hour, MaxInstances: 100_000, Modules: 7 * 24 * time.Hour},
 		},
 		Node: Node{
 			Memory: defaultMemory(), Instances: 100_000,
-			ModuleCache: 2 << 30, LogRing: 64 << 10, StartParallelism: 64,
+			ModuleCache: 2 << 30, LogRing: 64 << 10, StartParallelism: 2 * runtime.GOMAXPROCS(0),
 		},
 		Limits: Limits{MaxRequest: 4 << 20, HeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},
 		Lease:  Lease{TTL: 3 * time.Second},
