@@ -129,7 +129,11 @@ func (g *Group) open(wrap func(*store)) (err error) {
 		g.machine.armed.Store(true)
 	}
 	g.failure.cutOff(func() { _ = g.transport.Close() })
-	g.raft, err = newRaft(conf.raft(g.leadership.notify), g.machine, cache, g.disk, g.snapshots, g.transport)
+	settings := conf.raft(g.leadership.notify)
+	if err := g.recoverFrom(cache, settings); err != nil {
+		return errors.Join(err, g.transport.Close())
+	}
+	g.raft, err = newRaft(settings, g.machine, cache, g.disk, g.snapshots, g.transport)
 	if err != nil {
 		return errors.Join(err, g.transport.Close())
 	}
