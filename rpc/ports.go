@@ -44,13 +44,11 @@ type Scheduler interface {
 
 // Leadership tells who leads.
 type Leadership interface {
-	// Leader returns the host:port of the leader's API. Self is true on the
-	// leader, known is false while there is none that this server knows of. It
-	// does not block.
+	// Leader returns the host:port of the leader's API, "" where that is not
+	// known. Self is true on the leader, once its state has all that earlier
+	// leaders committed; known is false while this server knows of no leader. It
+	// is called with every request, and does not block.
 	Leader() (apiAddr string, self, known bool)
-	// LeaderChanged is closed at the next change of what Leader returns: take it
-	// before Leader. It may be closed without a change.
-	LeaderChanged() <-chan struct{}
 }
 
 // Cluster is the Raft group and the gossip members, as far as users see and

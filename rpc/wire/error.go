@@ -118,6 +118,11 @@ func ToConnect(err error) *connect.Error {
 	if !ok {
 		code = connect.CodeUnknown
 	}
+	return WithCode(code, e)
+}
+
+// WithCode is ToConnect with a code that a protocol prescribes.
+func WithCode(code connect.Code, e *wasmatrix.Error) *connect.Error {
 	ce := connect.NewError(code, errors.New(e.Message))
 	if d, err := connect.NewErrorDetail(ErrorTo(e)); err == nil {
 		ce.AddDetail(d)

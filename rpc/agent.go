@@ -1,0 +1,128 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+// AgentConfig configures an [AgentServer]. Agent is required.
+type AgentConfig struct {
+	Agent  Agent
+	Logger hclog.Logger // default: discards
+	// CallTimeout bounds a call whose client set no deadline; default 30 s.
+	CallTimeout time.Duration
+	// Ready says why the node should be given no requests; default: always ready.
+	Ready func(context.Context) error
+	// Authenticate is as in [Config].
+	Authenticate func(ctx context.Context, procedure string, header http.Header) (context.Context, error)
+}
+
+// AgentServer is the API of a node process: an [http.Handler] for [Serve].
+type AgentServer struct {
+	agent   Agent
+	handler http.Handler
+	closing context.Context //nolint:containedctx // of everything that lasts as long as the server
+	close   context.CancelFunc
+	once    sync.Once
+}
+
+// NewAgentServer makes the API of a node process. Close it.
+func NewAgentServer(cfg AgentConfig) *AgentServer {
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.CallTimeout == 0 {
+		cfg.CallTimeout = 30 * time.Second
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func(context.Context) error { return nil }
+	}
+	s := &AgentServer{agent: cfg.Agent}
+	s.closing, s.close = context.WithCancel(context.Background())
+	e := &edge{log: cfg.Logger, callTimeout: cfg.CallTimeout, authenticate: cfg.Authenticate}
+	opts := e.options()
+	e.handle(apiconnect.NewNodeAgentServiceHandler(s, opts...))
+	e.handle(grpchealth.NewHandler(&health{services: []string{apiconnect.NodeAgentServiceName}, ready: cfg.Ready}, opts...))
+	e.probes(cfg.Ready)
+	s.handler = e.handler()
+	return s
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *AgentServer) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Close ends the streams that would go on for ever.
+func (s *AgentServer) Close() error {
+	s.once.Do(s.close)
+	return nil
+}
+
+// Execute implements NodeAgentService.
+func (s *AgentServer) Execute(ctx context.Context, m *api.ExecuteRequest) (*api.ExecuteResponse, error) {
+	orders, err := wire.OrdersFrom(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.agent.Execute(ctx, m.GetTerm(), wasmatrix.BootID(m.GetBootId()), orders); err != nil {
+		return nil, err
+	}
+	return &api.ExecuteResponse{}, nil
+}
+
+// Ping implements NodeAgentService.
+func (s *AgentServer) Ping(context.Context, *api.PingRequest) (*api.PingResponse, error) {
+	node, boot := s.agent.Ping()
+	return &api.PingResponse{NodeId: string(node), BootId: string(boot)}, nil
+}
+
+// Attach implements NodeAgentService: it stays for as long as both sides do.
+func (s *AgentServer) Attach(ctx context.Context, m *api.AttachRequest, stream *connect.ServerStream[api.AttachResponse]) error {
+	if err := s.agent.Attached(ctx, m.GetTerm()); err != nil {
+		return err
+	}
+	_, boot := s.agent.Ping()
+	if err := stream.Send(&api.AttachResponse{BootId: string(boot)}); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing.Done():
+		return errClosing()
+	}
+}
+
+// Logs implements NodeAgentService.
+func (s *AgentServer) Logs(ctx context.Context, m *api.StreamLogsRequest, stream *connect.ServerStream[api.StreamLogsResponse]) error {
+	id, err := instanceID(m.GetInstanceId())
+	if err != nil {
+		return err
+	}
+	if err := checkLogStream(m.GetStream()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.closing, func() { cancel(errClosing()) })()
+	q := LogQuery{Instance: id, Stream: LogStream(m.GetStream()), Follow: m.GetFollow(), Tail: int(m.GetTailLines())}
+	err = s.agent.Logs(ctx, q, func(p LogPiece) error {
+		return stream.Send(&api.StreamLogsResponse{
+			Stream: api.LogStream(p.Stream), Data: p.Data, Time: wire.StdTime(p.Time), Dropped: p.Dropped,
+		})
+	})
+	if s.closing.Err() != nil && err != nil {
+		return errClosing()
+	}
+	return err
+}
