@@ -106,6 +106,10 @@ func (n *Node) rest(ctx context.Context, d time.Duration) bool {
 }
 
 func (n *Node) enroll(ctx context.Context) (wasmatrix.Lease, error) {
+	select {
+	case <-n.register: // this is what was asked for
+	default:
+	}
 	n.mu.Lock()
 	held := n.holding()
 	n.mu.Unlock()

@@ -195,6 +195,7 @@ func (n *Node) sendReports(ctx context.Context) {
 		}
 		n.log.Debug("reporting failed", "reports", len(b.reports), "error", err)
 		if unknownNode(err) {
+			n.setEnrolled(false)
 			poke(n.register)
 		}
 		if !retry.wait(ctx, n.contact) {
