@@ -50,7 +50,7 @@ func NewAgentServer(cfg AgentConfig) *AgentServer {
 	}
 	s := &AgentServer{agent: cfg.Agent}
 	s.closing, s.close = context.WithCancel(context.Background())
-	e := &edge{log: cfg.Logger, callTimeout: cfg.CallTimeout, authenticate: cfg.Authenticate}
+	e := &edge{log: cfg.Logger, callTimeout: cfg.CallTimeout, maxCall: maxCall, authenticate: cfg.Authenticate}
 	opts := e.options()
 	e.handle(apiconnect.NewNodeAgentServiceHandler(s, opts...))
 	e.handle(grpchealth.NewHandler(&health{services: []string{apiconnect.NodeAgentServiceName}, ready: cfg.Ready}, opts...))

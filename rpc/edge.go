@@ -18,7 +18,7 @@ import (
 
 // Bounds of what is read, in bytes.
 const (
-	maxCall     = 4 << 20  // a message of a call by users
+	maxCall     = 4 << 20  // a message of a call by users, unless configured
 	maxPart     = 1 << 20  // a message of a stream
 	maxInternal = 64 << 20 // a message between processes of the cluster: a node may hold 100,000 instances
 	maxKept     = 256 << 10
@@ -38,6 +38,7 @@ type edge struct {
 	mux          http.ServeMux
 	log          hclog.Logger
 	callTimeout  time.Duration
+	maxCall      int64
 	maxModule    int64
 	authenticate func(context.Context, string, http.Header) (context.Context, error)
 	forward      *forwarder // nil in a node process
@@ -112,13 +113,13 @@ func (e *edge) limit(path string) int64 {
 	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
 	case path == apiconnect.InstanceServiceStartInstanceProcedure:
-		return e.maxModule/3*4 + maxPart // module_bytes are base64 in JSON
+		return e.maxModule/3*4 + e.maxCall // module_bytes are base64 in JSON
 	case service == apiconnect.ControlServiceName, service == apiconnect.NodeAgentServiceName:
 		return maxInternal
 	case procedures[path].stream:
 		return maxPart
 	default:
-		return maxCall
+		return e.maxCall
 	}
 }
 

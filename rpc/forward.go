@@ -45,6 +45,7 @@ func (f *forwarder) serve(c *call) {
 		defer cancel()
 	}
 	for here := !c.procedure.leader; ; {
+		changed := f.leadership.LeaderChanged()
 		addr, self, known := f.leadership.Leader()
 		var why *wasmatrix.Error
 		switch {
@@ -71,7 +72,7 @@ func (f *forwarder) serve(c *call) {
 		default:
 			why = leading(f.leadership)
 		}
-		if !f.pause(ctx, c, why) {
+		if !f.pause(ctx, c, changed, why) {
 			return
 		}
 		if c.timeout > 0 {
@@ -80,9 +81,9 @@ func (f *forwarder) serve(c *call) {
 	}
 }
 
-// pause waits a moment for the leadership to settle, or answers with why and
-// returns false when the time is up.
-func (f *forwarder) pause(ctx context.Context, c *call, why *wasmatrix.Error) bool {
+// pause waits for the leadership to change, or a moment for a leader to be ready,
+// or answers with why and returns false when the time is up.
+func (f *forwarder) pause(ctx context.Context, c *call, changed <-chan struct{}, why *wasmatrix.Error) bool {
 	if why == nil { // this server has become the leader meanwhile
 		return true
 	}
@@ -95,14 +96,16 @@ func (f *forwarder) pause(ctx context.Context, c *call, why *wasmatrix.Error) bo
 		c.refuse(0, 0, wasmatrix.Errorf(wasmatrix.CodeTimeout, "the deadline of the request passed while it waited for a leader: %s", why.Message).
 			With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone))
 		return false
+	case <-changed:
+		return true
 	case <-f.tick():
 		return true
 	}
 }
 
-// leaderPoll is how often those who wait look who leads. An election takes many
-// times as long.
-const leaderPoll = 10 * time.Millisecond
+// leaderPoll is how often those who wait look again without a change of leader:
+// one that was just elected may not be ready, or its address not be known yet.
+const leaderPoll = 20 * time.Millisecond
 
 // tick returns a channel that is closed soon: one timer for all who wait.
 func (f *forwarder) tick() <-chan struct{} {

@@ -11,12 +11,21 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Limits of a connection. They protect a process from clients that are slow,
-// gone or hostile; those of messages and bodies are in edge.go.
+// HTTPConfig configures the connections of a process. Zero in any field means
+// its default.
+type HTTPConfig struct {
+	HeaderTimeout time.Duration // for the headers of a request; default 10 s
+	IdleTimeout   time.Duration // between requests; default 2 min
+	Logger        hclog.Logger  // default: discards
+	// Grace is how long [Serve] waits, once its context has ended, for the calls
+	// under way; default 10 s.
+	Grace time.Duration
+}
+
+// Limits of a connection besides. They protect a process from clients that are
+// slow, gone or hostile; those of messages and bodies are in edge.go.
 const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10 // GETs carry their message in the URL
+	maxHeaderBytes = 64 << 10 // GETs carry their message in the URL
 	// Every watch is a stream, and a server forwards for all its clients over one connection.
 	maxConcurrentStreams = 10_000
 	// A client that does not answer a ping, or does not read, is cut off.
@@ -25,20 +34,38 @@ const (
 	writeByteTimeout  = 30 * time.Second
 )
 
-// newHTTPServer makes the HTTP server of every process: HTTP/1.1 and HTTP/2
+func (c HTTPConfig) withDefaults() HTTPConfig {
+	if c.HeaderTimeout == 0 {
+		c.HeaderTimeout = 10 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = 2 * time.Minute
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Grace == 0 {
+		c.Grace = 10 * time.Second
+	}
+	return c
+}
+
+// NewHTTPServer makes the HTTP server of every process: HTTP/1.1 and HTTP/2
 // without TLS on one port. This is the one place where incoming TLS will be set
-// up. There is no ReadTimeout or WriteTimeout, since streams last.
-func newHTTPServer(h http.Handler, logger hclog.Logger) *http.Server {
+// up. There is no ReadTimeout or WriteTimeout, since streams last. [Serve] is
+// all that most need.
+func NewHTTPServer(h http.Handler, c HTTPConfig) *http.Server {
+	c = c.withDefaults()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: c.HeaderTimeout,
+		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          log.New(logger.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), "", 0),
+		ErrorLog:          log.New(c.Logger.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxConcurrentStreams,
 			SendPingTimeout:      serverPingAfter,
@@ -59,33 +86,26 @@ type Handler interface {
 }
 
 // Serve answers on l until ctx ends. Then it takes no more requests, ends the
-// streams that would go on for ever, waits up to grace for the others, closes l
-// and h, and returns nil. It fails where l does.
-func Serve(ctx context.Context, l net.Listener, h Handler, logger hclog.Logger, grace time.Duration) error {
-	if logger == nil {
-		logger = hclog.NewNullLogger()
-	}
-	srv := newHTTPServer(h, logger)
+// streams that would go on for ever, waits for the calls under way, closes l and
+// h, and returns nil. It fails where l does.
+func Serve(ctx context.Context, l net.Listener, h Handler, c HTTPConfig) error {
+	c = c.withDefaults()
+	srv := NewHTTPServer(h, c)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
-	var err error
 	select {
-	case err = <-failed:
-		_ = h.Close()
+	case err := <-failed:
 		_ = srv.Close()
-		return err
+		return errors.Join(err, h.Close())
 	case <-ctx.Done():
 	}
-	err = h.Close()
-	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	err := h.Close()
+	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Grace)
 	defer cancel()
-	if e := srv.Shutdown(left); e != nil {
-		logger.Debug("cutting off the requests that are left", "after", grace)
+	if srv.Shutdown(left) != nil {
+		c.Logger.Debug("cutting off the requests that are left", "after", c.Grace)
 		_ = srv.Close()
 	}
-	<-failed
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
+	<-failed // says only that it was shut down
 	return err
 }

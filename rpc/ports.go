@@ -49,6 +49,9 @@ type Leadership interface {
 	// leaders committed; known is false while this server knows of no leader. It
 	// is called with every request, and does not block.
 	Leader() (apiAddr string, self, known bool)
+	// LeaderChanged is closed at the next change of what Leader returns: take it
+	// before Leader. It may be closed without a change.
+	LeaderChanged() <-chan struct{}
 }
 
 // Cluster is the Raft group and the gossip members, as far as users see and

@@ -32,6 +32,9 @@ type Config struct {
 	Name   string
 	Logger hclog.Logger // default: discards
 
+	// MaxRequest bounds the message of a call, in bytes; default 4 MiB.
+	// StartInstance may have a module besides.
+	MaxRequest int64
 	// MaxModule bounds a module, in bytes; default [wasmatrix.DefaultMaxModule].
 	MaxModule int64
 	// LeaderWait is how long a request waits for a leader to be known before it
@@ -53,6 +56,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.MaxRequest == 0 {
+		c.MaxRequest = maxCall
 	}
 	if c.MaxModule == 0 {
 		c.MaxModule = wasmatrix.DefaultMaxModule
@@ -93,7 +99,7 @@ func NewServer(cfg Config) *Server {
 	s.closing, s.close = context.WithCancel(context.Background())
 
 	e := &edge{
-		log: cfg.Logger, callTimeout: cfg.CallTimeout, maxModule: cfg.MaxModule, authenticate: cfg.Authenticate,
+		log: cfg.Logger, callTimeout: cfg.CallTimeout, maxCall: cfg.MaxRequest, maxModule: cfg.MaxModule, authenticate: cfg.Authenticate,
 		forward: &forwarder{
 			leadership: cfg.Leadership, transport: cfg.Transport, name: cfg.Name, wait: cfg.LeaderWait,
 			callTimeout: cfg.CallTimeout, log: cfg.Logger,
