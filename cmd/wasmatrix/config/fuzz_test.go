@@ -24,6 +24,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add("a { b = 1 /* { */ c = 2 } } } {")
 	f.Add("gossip { retry_join = [for x in [] : x] }")
 	f.Add("lease { ttl = null }")
+	f.Add("node { instances = 1e999999999 }\nports { api = 1e-999999999 }")
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 64<<10 {
 			return

@@ -177,7 +177,7 @@ func (f field) setSize(text string) error {
 func (f field) setNumber(n *big.Float) error {
 	i, acc := n.Int64()
 	if !n.IsInt() || acc != big.Exact || i < 0 || f.value.CanInt() && i > math.MaxInt32 {
-		return f.not(n.Text('g', 20))
+		return f.not(numberText(n))
 	}
 	if f.value.CanUint() {
 		f.value.SetUint(uint64(i))
@@ -185,6 +185,16 @@ func (f field) setNumber(n *big.Float) error {
 		f.value.SetInt(i)
 	}
 	return nil
+}
+
+// numberText writes a number, unless that would take long: the decimal digits of
+// 1e1000000000 do.
+func numberText(n *big.Float) string {
+	const digits = 20
+	if exp := n.MantExp(nil); exp > 2000 || exp < -2000 {
+		return "one so far from 1"
+	}
+	return n.Text('g', digits)
 }
 
 func (f field) not(what string) error { return fmt.Errorf("must be %s, not %s", f.kind(), what) }
