@@ -1,6 +1,9 @@
 package fsm
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 const ringChunk = 256
 
@@ -13,6 +16,7 @@ type ring[T any] struct {
 	chunks []*[ringChunk]T // chunks[0] holds number first
 	first  uint64          // number of the oldest element
 	next   uint64          // number of the one to come
+	gone   int             // chunks before chunks[0] that its array still holds
 }
 
 func newRing[T any](first uint64) ring[T] { return ring[T]{first: first, next: first} }
@@ -36,8 +40,15 @@ func (r *ring[T]) at(n uint64) *T { return &r.chunks[r.chunkOf(n)][n%ringChunk] 
 // pop drops the oldest element; the ring must not be empty.
 func (r *ring[T]) pop() {
 	r.first++
-	if r.first%ringChunk == 0 {
-		r.chunks = r.chunks[1:]
+	if r.first%ringChunk != 0 {
+		return
+	}
+	r.chunks = r.chunks[1:]
+	// Copies may see the array, so it is not cleared but left behind, often
+	// enough that it does not keep more chunks than are in use.
+	if r.gone++; r.gone > len(r.chunks) {
+		r.chunks = slices.Clone(r.chunks)
+		r.gone = 0
 	}
 }
 
