@@ -83,8 +83,8 @@ func (c Constraint) Validate() error {
 		return Errorf(CodeValidation, "constraint %q has %d values", c.String(), len(c.Values)).With(DetailField, "constraints")
 	}
 	for _, v := range c.Values {
-		if len(v) > MaxLabelValue || strings.ContainsAny(v, "\x00(),") {
-			return Errorf(CodeValidation, "constraint on %q: a value has at most %d bytes and no NUL, comma or parenthesis", c.Key, MaxLabelValue).With(DetailField, "constraints")
+		if len(v) > MaxLabelValue || strings.ContainsAny(v, "\x00(),") || v != strings.TrimSpace(v) {
+			return Errorf(CodeValidation, "constraint on %q: a value has at most %d bytes, no NUL, comma or parenthesis, and no white space around it", c.Key, MaxLabelValue).With(DetailField, "constraints")
 		}
 	}
 	return nil
@@ -107,17 +107,19 @@ func splitConstraint(s string) (Constraint, bool) {
 	if key, ok := strings.CutPrefix(s, "!"); ok {
 		return Constraint{Key: strings.TrimSpace(key), Op: ConstraintAbsent}, true
 	}
-	if key, v, ok := strings.Cut(s, "!="); ok {
-		return Constraint{Key: strings.TrimSpace(key), Op: ConstraintNotEquals, Values: []string{strings.TrimSpace(v)}}, true
-	}
-	if key, v, ok := strings.Cut(s, "="); ok {
-		return Constraint{Key: strings.TrimSpace(key), Op: ConstraintEquals, Values: []string{strings.TrimSpace(v)}}, true
-	}
-	key, rest, spaced := strings.Cut(s, " ")
-	if !spaced {
+	// What ends the key says what the rest is, so that values may hold operators.
+	end := strings.IndexAny(s, " \t!=")
+	if end < 0 {
 		return Constraint{Key: s, Op: ConstraintExists}, s != ""
 	}
-	word, set, _ := strings.Cut(strings.TrimSpace(rest), "(")
+	key, rest := s[:end], strings.TrimSpace(s[end:])
+	if v, ok := strings.CutPrefix(rest, "!="); ok {
+		return Constraint{Key: key, Op: ConstraintNotEquals, Values: []string{strings.TrimSpace(v)}}, true
+	}
+	if v, ok := strings.CutPrefix(rest, "="); ok {
+		return Constraint{Key: key, Op: ConstraintEquals, Values: []string{strings.TrimSpace(v)}}, true
+	}
+	word, set, _ := strings.Cut(rest, "(")
 	set, closed := strings.CutSuffix(strings.TrimSpace(set), ")")
 	if !closed {
 		return Constraint{}, false

@@ -71,11 +71,15 @@ type Error struct {
 	err     error
 }
 
-// Errorf makes an Error of the given code. A %w verb is unwrapped by
+// Errorf makes an Error of the given code. What %w verbs wrap is found by
 // [errors.Is] and [errors.As].
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Message: err.Error(), err: errors.Unwrap(err)}
+	cause := errors.Unwrap(err)
+	if _, several := any(err).(interface{ Unwrap() []error }); several {
+		cause = err
+	}
+	return &Error{Code: code, Message: err.Error(), err: cause}
 }
 
 // Error returns "CODE: message".
@@ -95,13 +99,16 @@ func (e *Error) With(key, value string) *Error {
 	return &c
 }
 
-// CodeOf returns the code of the first [Error] in err's chain, "" for nil, and
-// CodeInternal for an error that has none.
+// CodeOf returns the code of the first [Error] in err's chain, "" for nil, also
+// for a nil *Error, and CodeInternal for an error that has none.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
+		if e == nil {
+			return ""
+		}
 		return e.Code
 	}
 	return CodeInternal

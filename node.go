@@ -30,7 +30,8 @@ type Capacity struct {
 
 // Fits reports whether c and more together stay within limit.
 func (c Capacity) Fits(more, limit Capacity) bool {
-	return c.Memory+more.Memory <= limit.Memory && c.Instances+more.Instances <= limit.Instances
+	return c.Memory <= limit.Memory && more.Memory <= limit.Memory-c.Memory &&
+		c.Instances <= limit.Instances && more.Instances <= limit.Instances-c.Instances
 }
 
 // Plus returns the sum.

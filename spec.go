@@ -190,8 +190,14 @@ func (s *Spec) validateText() error {
 	for k, v := range s.Labels {
 		total += len(k) + len(v)
 	}
+	for _, c := range s.Constraints {
+		total += len(c.Key)
+		for _, v := range c.Values {
+			total += len(v) + 1 // many empty ones are not free
+		}
+	}
 	if total > MaxSpecText {
-		return Errorf(CodeValidation, "arguments, environment and labels have %d bytes, at most %d are allowed", total, MaxSpecText).With(DetailField, "args")
+		return Errorf(CodeValidation, "arguments, environment, labels and constraints have %d bytes, at most %d are allowed", total, MaxSpecText).With(DetailField, "args")
 	}
 	return nil
 }
