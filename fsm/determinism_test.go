@@ -52,6 +52,9 @@ func TestP22_SameLogSameState(t *testing.T) {
 		if restored.State().Hash() != want || forked.State().Hash() != want {
 			t.Fatalf("states differ: %x, restored %x, forked %x", want, restored.State().Hash(), forked.State().Hash())
 		}
+		if id := plain.fsm.State().Cluster(); restored.State().Cluster() != id || forked.State().Cluster() != id {
+			t.Fatalf("cluster IDs differ: %q, restored %q, forked %q", id, restored.State().Cluster(), forked.State().Cluster())
+		}
 		checkInvariants(t, restored.State(), smallOptions)
 		for _, v := range views {
 			if v.s.Hash() != v.hash {
