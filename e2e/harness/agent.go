@@ -22,8 +22,9 @@ type Agent struct {
 	Ports  Ports
 	Config string // path of its HCL file
 
-	tb  TB
-	bin string
+	tb   TB
+	bin  string
+	late bool // was not there when the cluster was formed
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"github.com/wasmatrix/wasmatrix/gen/api"
@@ -34,9 +36,11 @@ type Cluster struct {
 	Servers []*Agent
 	Nodes   []*Agent
 
-	tb   TB
-	opts Options
-	dir  string
+	tb       TB
+	opts     Options
+	dir      string
+	made     int     // servers so far
+	reserved []Ports // of servers to come
 }
 
 // New makes the agents of a cluster and starts none.
@@ -73,10 +77,12 @@ func (c *Cluster) Agents() []*Agent {
 	return append(append([]*Agent(nil), c.Servers...), c.Nodes...)
 }
 
-// AddServer makes one more server, not started. Those made before the first
-// start expect each other; a later one joins with the CLI or retry_join.
+// AddServer makes one more server, not started. Those of [Options] expect each
+// other; this one knows nobody and waits to be joined with the CLI.
 func (c *Cluster) AddServer() *Agent {
-	a := c.addAgent(fmt.Sprintf("s%d", len(c.Servers)+1), true)
+	c.made++
+	a := c.addAgent(fmt.Sprintf("s%d", c.made), true)
+	a.late = c.made > c.opts.Servers
 	c.Servers = append(c.Servers, a)
 	c.writeConfigs()
 	return a
@@ -95,12 +101,22 @@ func (c *Cluster) addAgent(name string, server bool) *Agent {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		c.tb.Fatalf("%v", err)
 	}
-	p := FreePorts(c.tb, 5)
-	return &Agent{
+	a := &Agent{
 		Name: name, Server: server, Dir: dir, Config: filepath.Join(dir, "agent.hcl"),
-		Ports: Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4]},
-		tb:    c.tb, bin: c.opts.Bin,
+		tb: c.tb, bin: c.opts.Bin,
 	}
+	if server && len(c.reserved) > 0 {
+		a.Ports, c.reserved = c.reserved[0], c.reserved[1:]
+	} else {
+		a.Ports = ports(c.tb)
+	}
+	return a
+}
+
+func ports(tb TB) Ports {
+	tb.Helper()
+	p := FreePorts(tb, 5)
+	return Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4]}
 }
 
 var configTemplate = template.Must(template.New("agent").Parse(`name      = "{{.Agent.Name}}"
@@ -154,9 +170,13 @@ func (c *Cluster) writeConfigs() {
 		if level == "" {
 			level = "info"
 		}
+		expect, seeds := c.opts.Servers, join
+		if a.Server && a.late {
+			expect, seeds = 0, nil // joined with the CLI
+		}
 		err := configTemplate.Execute(&b, map[string]any{
-			"Agent": a, "Level": level, "Expect": len(c.Servers), "LogStore": c.opts.LogStore,
-			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": join, "Extra": c.opts.Extra,
+			"Agent": a, "Level": level, "Expect": expect, "LogStore": c.opts.LogStore,
+			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": seeds, "Extra": c.opts.Extra,
 		})
 		if err == nil {
 			err = os.WriteFile(a.Config, []byte(b.String()), 0o600)
@@ -187,7 +207,7 @@ func (c *Cluster) Client(servers ...*Agent) *client.Client {
 	if err != nil {
 		c.tb.Fatalf("client: %v", err)
 	}
-	c.tb.Cleanup(func() { _ = cl.Close() })
+	c.tb.Cleanup(cl.Close)
 	return cl
 }
 
@@ -294,4 +314,18 @@ func (c *Cluster) close() {
 	for _, a := range c.Agents() {
 		a.Kill()
 	}
+}
+
+// KillAll kills every running agent at once and waits until all are gone.
+func (c *Cluster) KillAll() {
+	var wg sync.WaitGroup
+	for _, a := range c.Agents() {
+		wg.Go(a.Kill)
+	}
+	wg.Wait()
+}
+
+// Forget takes a server that was removed for good out of the cluster's view.
+func (c *Cluster) Forget(s *Agent) {
+	c.Servers = slices.DeleteFunc(slices.Clone(c.Servers), func(a *Agent) bool { return a == s })
 }

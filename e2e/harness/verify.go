@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 )
 
@@ -60,7 +62,8 @@ func List(ctx context.Context, cl *client.Client) (map[string]*api.Instance, err
 func (c *Cluster) Held(ctx context.Context) (map[string][]string, error) {
 	held := map[string][]string{}
 	for _, n := range c.running(c.Nodes) {
-		res, err := n.agentClient().ListHoldings(ctx, &api.ListHoldingsRequest{})
+		agent := apiconnect.NewNodeAgentServiceClient(http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", n.Ports.Node))
+		res, err := agent.ListHoldings(ctx, &api.ListHoldingsRequest{})
 		if err != nil {
 			return nil, fmt.Errorf("holdings of %s: %w", n.Name, err)
 		}
@@ -104,4 +107,67 @@ func (c *Cluster) AssertRunningOnce(cl *client.Client, ids []string) {
 	Eventually(c.tb, fmt.Sprintf("all %d acknowledged instances running, each once", len(ids)), func(ctx context.Context) error {
 		return c.CheckRunningOnce(ctx, cl, ids)
 	})
+}
+
+// AwaitNode waits until the state of a node's record is status, "up" or "down".
+func (c *Cluster) AwaitNode(n *Agent, status string) {
+	c.tb.Helper()
+	cl := c.Client()
+	Eventually(c.tb, "node "+n.Name+" "+status, func(ctx context.Context) error {
+		res, err := cl.Nodes.GetNode(ctx, &api.GetNodeRequest{NodeId: n.Name})
+		if err != nil {
+			return err
+		}
+		if got := res.GetNode().GetStatus(); got != status {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+}
+
+// AwaitStatus waits until an instance has a status.
+func (c *Cluster) AwaitStatus(cl *client.Client, id string, want api.InstanceStatus) *api.Instance {
+	c.tb.Helper()
+	var in *api.Instance
+	Eventually(c.tb, fmt.Sprintf("%s %s", id, want), func(ctx context.Context) error {
+		res, err := cl.Instances.QueryInstance(ctx, &api.QueryInstanceRequest{InstanceId: id})
+		if err != nil {
+			return err
+		}
+		if in = res.GetInstance(); in.GetStatus() != want {
+			return fmt.Errorf("it is %s (%s)", in.GetStatus(), in.GetReason())
+		}
+		return nil
+	})
+	return in
+}
+
+// AssertSameState waits until the running servers have applied the same index
+// and sees that their state has the same hash there.
+func (c *Cluster) AssertSameState() (hash string) {
+	c.tb.Helper()
+	servers := c.running(c.Servers)
+	clients := make([]*client.Client, len(servers))
+	for i, s := range servers {
+		clients[i] = c.Client(s)
+	}
+	Eventually(c.tb, "the same state on all servers", func(ctx context.Context) error {
+		var index uint64
+		for i, cl := range clients {
+			st, err := cl.Cluster.GetStatus(ctx, &api.GetStatusRequest{})
+			if err != nil {
+				return err
+			}
+			switch {
+			case i == 0:
+				index, hash = st.GetStateIndex(), st.GetStateHash()
+			case st.GetStateIndex() != index:
+				return fmt.Errorf("%s is at index %d, %s at %d", servers[i].Name, st.GetStateIndex(), servers[0].Name, index)
+			case st.GetStateHash() != hash:
+				c.tb.Fatalf("%s and %s disagree at index %d: %s, %s", servers[i].Name, servers[0].Name, index, st.GetStateHash(), hash)
+			}
+		}
+		return nil
+	})
+	return hash
 }

@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/cluster/gossip"
+	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
+	"github.com/wasmatrix/wasmatrix/module"
+	"github.com/wasmatrix/wasmatrix/node"
+	"github.com/wasmatrix/wasmatrix/node/engine"
+	"github.com/wasmatrix/wasmatrix/rpc"
+	"github.com/wasmatrix/wasmatrix/rpc/client"
+)
+
+// worker is one node process.
+type worker struct {
+	cfg  *config.Config
+	opts Options
+	log  hclog.Logger
+
+	listener  net.Listener
+	gossip    *gossip.Gossip
+	transport *http.Transport
+	control   *client.Control
+	engine    *engine.Engine
+	node      *node.Node
+	api       *rpc.AgentServer
+
+	closers []func() // called in reverse
+}
+
+func runNode(ctx context.Context, cfg *config.Config, opts Options) error {
+	log := newLogger("node", cfg.Log)
+	warnIfOpen(log, cfg.BindAddr)
+	w := &worker{cfg: cfg, opts: opts, log: log}
+	if err := w.open(ctx); err != nil {
+		w.close()
+		return err
+	}
+	return w.run(ctx)
+}
+
+func (w *worker) open(ctx context.Context) (err error) {
+	if w.listener, err = listen(ctx, w.cfg, w.cfg.Ports.Node, "ports.node"); err != nil {
+		return err
+	}
+	w.onClose(func() { _ = w.listener.Close() }) // the API closes it first
+	addr, err := advertised(w.cfg, w.listener.Addr())
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(w.cfg.DataDir, "node")
+	store, err := module.OpenStore(module.Config{
+		Dir: filepath.Join(dir, "modules"), MaxBytes: int64(w.cfg.Node.ModuleCache), Logger: w.log.Named("modules"),
+	})
+	if err != nil {
+		return err
+	}
+	if w.engine, err = engine.New(engine.Config{CacheDir: filepath.Join(dir, "compiled")}); err != nil {
+		return err
+	}
+	w.onClose(func() { w.logError("closing the engine", w.engine.Close()) })
+	if w.gossip, err = w.openGossip(dir, addr); err != nil {
+		return err
+	}
+	w.onClose(func() { w.logError("closing the gossip", w.gossip.Close()) })
+	w.transport = client.NewTransport()
+	w.onClose(w.transport.CloseIdleConnections)
+	w.control = client.NewControl(client.ControlConfig{Servers: w.servers, Transport: w.transport, Logger: w.log.Named("control")})
+
+	cache := &module.Cache{Store: store, Fetch: w.fetcher()}
+	if w.node, err = node.New(node.Config{
+		ID: wasmatrix.NodeID(w.cfg.Name), Boot: wasmatrix.BootID(randomID(8)), Addr: addr, Version: wasmatrix.Version,
+		Labels: w.cfg.Node.Labels, Capacity: wasmatrix.Capacity{Memory: w.cfg.Node.Memory, Instances: uint32(w.cfg.Node.Instances)},
+		Control: control{w.control}, Modules: cache, Engine: w.engine,
+		LogRing: int(w.cfg.Node.LogRing), Starts: w.cfg.Node.StartParallelism, Logger: w.log,
+	}); err != nil {
+		return err
+	}
+	w.onClose(func() { w.logError("closing the node", w.node.Close()) })
+	w.api = rpc.NewAgentServer(rpc.AgentConfig{Agent: agentView{w.node}, Logger: w.log.Named("api")})
+	return nil
+}
+
+func (w *worker) openGossip(dir, addr string) (*gossip.Gossip, error) {
+	advertise := w.cfg.AdvertiseAddr
+	if advertise == "" {
+		advertise = w.cfg.BindAddr
+	}
+	return gossip.Open(gossip.Config{
+		Role: gossip.RoleNode, Name: w.cfg.Name,
+		Bind:      net.JoinHostPort(w.cfg.BindAddr, strconv.Itoa(w.cfg.Ports.NodeGossip)),
+		Advertise: advertise,
+		Tags:      gossip.Tags{AgentAddr: addr, Version: wasmatrix.Version},
+		RetryJoin: w.cfg.Gossip.RetryJoin, PeersFile: filepath.Join(dir, "peers"),
+		Logger: w.log.Named("gossip"),
+	})
+}
+
+// servers lists the API addresses of the live servers.
+func (w *worker) servers() []string {
+	var out []string
+	for _, m := range w.gossip.Members() {
+		if m.Role == gossip.RoleServer && m.Status == gossip.StatusAlive && m.APIAddr != "" {
+			out = append(out, m.APIAddr)
+		}
+	}
+	return out
+}
+
+// fetcher fetches modules from the servers, from another one each time.
+func (w *worker) fetcher() func(context.Context, wasmatrix.Digest, io.Writer) error {
+	transfer := client.NewTransfer(w.transport)
+	return func(ctx context.Context, d wasmatrix.Digest, out io.Writer) error {
+		servers := w.servers()
+		if len(servers) == 0 {
+			return wasmatrix.Errorf(wasmatrix.CodeCommunication, "no server is known to fetch module %s from", d.Short())
+		}
+		return transfer.Fetch(ctx, servers[rand.IntN(len(servers))], d, out)
+	}
+}
+
+// run works until ctx ends, and then ends the guests.
+func (w *worker) run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	fatal := make(chan error, 2)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := rpc.Serve(work, w.listener, w.api, rpc.HTTPConfig{Logger: w.log.Named("http")}); err != nil {
+			fatal <- fmt.Errorf("serving the node's API: %w", err)
+		}
+	})
+	wg.Go(func() {
+		if err := w.node.Run(work); err != nil && work.Err() == nil {
+			fatal <- err
+		}
+	})
+	wg.Go(func() { w.keepIdentity(work) })
+	wg.Go(func() { reloadLogLevel(work, w.opts, w.log, nil) })
+	w.log.Info("node started", "name", w.cfg.Name, "version", wasmatrix.Version, "address", w.listener.Addr(), "gossip", w.gossip.Addr(),
+		"memory", wasmatrix.FormatBytes(w.cfg.Node.Memory), "instances", w.cfg.Node.Instances, "data_dir", w.cfg.DataDir)
+
+	var err error
+	select {
+	case err = <-fatal:
+		w.log.Error("this node cannot go on", "error", err)
+	case <-ctx.Done():
+		w.log.Info("ending")
+	}
+	grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	w.logError("ending the guests", w.node.Shutdown(grace))
+	w.logError("leaving the gossip", w.gossip.Leave(grace))
+	stop()
+	wg.Wait()
+	w.close()
+	return err
+}
+
+// keepIdentity tells gossip which cluster this node belongs to, once it knows.
+func (w *worker) keepIdentity(ctx context.Context) {
+	changed, stop := w.gossip.Subscribe()
+	defer stop()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if id := w.control.Cluster(); id != "" {
+			w.logError("telling gossip of the cluster", w.gossip.SetTags(func(t *gossip.Tags) { t.Cluster = id }))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *worker) logError(doing string, err error) {
+	if err != nil {
+		w.log.Warn(doing, "error", err)
+	}
+}
+
+func (w *worker) onClose(f func()) { w.closers = append(w.closers, f) }
+
+func (w *worker) close() {
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		w.closers[i]()
+	}
+	w.closers = nil
+}
+
+// control is the leader as the node calls it.
+type control struct{ *client.Control }
+
+// Report forgets which reports were news: the node sends none twice either way.
+func (c control) Report(ctx context.Context, id wasmatrix.NodeID, boot wasmatrix.BootID, reports []wasmatrix.Report) error {
+	_, err := c.Control.Report(ctx, id, boot, reports)
+	return err
+}

@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/fsm"
+)
+
+func hexHash(h [32]byte) string { return hex.EncodeToString(h[:]) }
+
+// RestoreSnapshot replaces the state of the whole cluster by that of a snapshot,
+// which may be another cluster's: all but the identity, which stays this
+// cluster's own, so that servers of the other are still told apart. The file is
+// read and verified whole before anything changes.
+func (v clusterView) RestoreSnapshot(ctx context.Context, r io.Reader) (stateHash string, index uint64, err error) {
+	if err := v.cluster.Read(ctx); err != nil { // only the leader can, and only in a cluster that works
+		return "", 0, err
+	}
+	tmp, err := os.CreateTemp(v.cfg.DataDir, "restore-*.snap")
+	if err != nil {
+		return "", 0, storageError(err)
+	}
+	defer func() {
+		_ = tmp.Close()
+		_ = os.Remove(tmp.Name())
+	}()
+	hash, err := fsm.Rehome(tmp, r, v.machine.State().Cluster())
+	if err != nil {
+		return "", 0, err
+	}
+	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
+		return "", 0, storageError(err)
+	}
+	if err := v.cluster.RestoreSnapshot(ctx, tmp); err != nil {
+		return "", 0, err
+	}
+	select {
+	case v.restored <- struct{}{}:
+	default:
+	}
+	v.log.Warn("the state was replaced by a user's snapshot", "state_hash", hexHash(hash))
+	return hexHash(hash), v.cluster.Status().Applied, nil
+}
+
+func storageError(err error) error {
+	return wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", fmt.Errorf("keeping the snapshot: %w", err))
+}

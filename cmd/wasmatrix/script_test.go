@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wasmatrix": main})
+}
+
+type fakeKey struct{}
+
+// TestScripts runs the real command line, in processes of their own, against a
+// fake server.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			fake, stop := startFake()
+			env.Defer(stop)
+			env.Values[fakeKey{}] = fake
+			for _, key := range config.Keys() {
+				env.Setenv(config.EnvVar(key), "")
+			}
+			env.Setenv(envAddr, fake.url)
+			env.Setenv("URL", fake.url)
+			env.Setenv("TZ", "UTC")
+			for name, data := range map[string][]byte{
+				"hello.wasm": smallModule(0), "big.wasm": smallModule(3 << 20), "empty.wasm": {}, "text.wasm": []byte("hello"),
+				"component.wasm": []byte("\x00asm\x0d\x00\x01\x00"),
+			} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":    scriptCode,
+			"request": scriptRequest,
+			"fake":    scriptFake,
+		},
+	})
+}
+
+// scriptCode runs wasmatrix and wants an exit code: code 2 ps --nope.
+func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	if err != nil || neg {
+		ts.Fatalf("usage: code N ARGS...")
+	}
+	got := 0
+	if err := ts.Exec("wasmatrix", args[1:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// scriptRequest writes the last request of a kind that the server had to a file,
+// without its random ID: request StartInstanceRequest FILE.
+func scriptRequest(ts *testscript.TestScript, _ bool, args []string) {
+	fake := ts.Value(fakeKey{}).(*fakeServer)
+	fake.mu.Lock()
+	m := fake.last[args[0]]
+	fake.mu.Unlock()
+	if m == nil {
+		ts.Fatalf("there was no %s", args[0])
+	}
+	if f := m.ProtoReflect().Descriptor().Fields().ByName("request_id"); f != nil {
+		if m.ProtoReflect().Get(f).String() == "" {
+			ts.Fatalf("the request has no ID")
+		}
+		m.ProtoReflect().Clear(f)
+	}
+	b, err := marshal(m)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), append(b, '\n'), 0o600))
+}
+
+// scriptFake changes the server, or waits for it:
+//
+//	fake stream NAME   waits until a stream was opened
+//	fake hold          lets streams of logs stay open
+//	fake leaderless    takes the leader away
+//	fake steady        lets streams of events not break
+//	fake pushed N      wants N modules to have been pushed
+//	fake restored FILE wants a file to have been restored
+func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
+	fake := ts.Value(fakeKey{}).(*fakeServer)
+	if args[0] == "stream" {
+		fake.waitStream(args[1])
+		return
+	}
+	fake.mu.Lock()
+	defer fake.mu.Unlock()
+	switch args[0] {
+	case "hold":
+		fake.hold = true
+	case "leaderless":
+		fake.leader = ""
+	case "steady":
+		fake.broken = 1
+	case "pushed":
+		if strconv.Itoa(len(fake.pushed)) != args[1] {
+			ts.Fatalf("%d modules were pushed", len(fake.pushed))
+		}
+	case "restored":
+		if string(fake.restored) != ts.ReadFile(args[1]) {
+			ts.Fatalf("%d bytes were restored", len(fake.restored))
+		}
+	default:
+		ts.Fatalf("unknown: fake %s", strings.Join(args, " "))
+	}
+}
