@@ -185,8 +185,14 @@ var closedChan = func() chan struct{} {
 	return c
 }()
 
-// holding lists what the node runs, or has ended without acknowledgement. The
-// caller holds mu.
+// Holding lists what the node runs, or has ended without acknowledgement.
+func (n *Node) Holding() []wasmatrix.Holding {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.holding()
+}
+
+// holding is Holding for a caller who holds mu.
 func (n *Node) holding() []wasmatrix.Holding {
 	list := make([]wasmatrix.Holding, 0, len(n.instances))
 	for id, in := range n.instances {

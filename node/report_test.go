@@ -195,8 +195,9 @@ func TestUnacknowledgedReportsAreBounded(t *testing.T) {
 		if i.Status != wasmatrix.StatusCrashed || i.Restarts != 1000 || i.Attempt != 1001 || i.Seq != 2*1001 {
 			t.Errorf("the control plane believes %+v", i)
 		}
-		if got := c.reports("i"); len(got) != maxPending || got[0].Status != wasmatrix.StatusRunning {
-			t.Errorf("%d reports arrived: %s", len(got), summary(got))
+		got := c.reports("i")
+		if len(got) != maxPending || got[0].Status != wasmatrix.StatusRunning || got[0].Seq != i.Seq-maxPending+1 {
+			t.Errorf("not the newest %d reports arrived, but %d: %s", maxPending, len(got), summary(got))
 		}
 		if len(held(n)) != 0 {
 			t.Error("still held")

@@ -306,6 +306,24 @@ func TestNewerEpochWaitsForTheEndOfTheOlder(t *testing.T) {
 	}
 }
 
+func TestAForgottenInstanceIsSilent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newControl()
+		n := fakeNode(t, Config{Control: c, guests: &guests{run: func(_ context.Context, cfg engine.RunConfig) engine.Exit {
+			time.Sleep(time.Minute) // is not to be hurried
+			cfg.OnRunning()
+			return exitTrap
+		}}})
+		execute(t, n, startOrder("i", 1, spec()))
+		synctest.Wait()
+		execute(t, n, forgetOrder("i", 1))
+		time.Sleep(time.Hour)
+		if got := c.arrived(); len(got) != 0 {
+			t.Errorf("reports %s", summary(got))
+		}
+	})
+}
+
 func TestRepeatedOrdersRestateWhatTheLeaderHasMissed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newControl()
