@@ -10,19 +10,21 @@ import (
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
 )
 
-// lonelyIntervals is after how many admission intervals without a leader a
-// server of the configuration asks whether it still is one.
+// lonelyIntervals is after how many admission intervals without a leader, or
+// outside its own configuration, a member asks whether it still is one.
 const lonelyIntervals = 5
 
-// seekMembership asks the leader for admission while this server is not in the
-// configuration, and finds out when it was removed from it.
+// seekMembership asks the leader for admission once after the start, whatever
+// the own log says: it may be older than a removal. From then on it finds out
+// when this server is removed, which only the leader's word settles: a log
+// that is catching up shows configurations of the past.
 func (c *Cluster) seekMembership() {
 	changed, stop := c.gossip.Load().Subscribe()
 	defer stop()
 	ticker := time.NewTicker(c.autopilot.AdmissionInterval)
 	defer ticker.Stop()
-	settled := false // has been in the configuration, with a leader, in this process
-	contact := time.Now()
+	settled := false      // the leader has said that this server is a member
+	contact := time.Now() // when all was well
 	var asked time.Time
 	said := ""
 	for {
@@ -38,28 +40,20 @@ func (c *Cluster) seekMembership() {
 		if c.isLeaving() {
 			return
 		}
-		member := c.inConfiguration(c.identity.Server())
-		if member && c.group.Leader().Known {
-			if !settled {
-				c.log.Info("this server is in the cluster's configuration")
-			}
-			settled, contact, said = true, time.Now(), ""
+		l := c.group.Leader()
+		well := l.Known && c.inConfiguration(c.identity.Server())
+		if well && (settled || l.Self) {
+			settled, contact = true, time.Now()
 			continue
 		}
-		if member && time.Since(contact) < lonelyIntervals*c.autopilot.AdmissionInterval {
+		if settled && time.Since(contact) < lonelyIntervals*c.autopilot.AdmissionInterval {
 			continue
 		}
 		if time.Since(asked) < c.autopilot.AdmissionInterval/2 {
 			continue // gossip is lively
 		}
 		asked = time.Now()
-		op := opAdmit
-		if settled {
-			op = opMember
-		}
-		ctx, cancel := context.WithTimeout(c.ctx, commitTimeout+controlTimeout)
-		resp, err := c.askLeader(ctx, request{Op: op, Addr: c.stream.Addr().String(), State: c.hasState()})
-		cancel()
+		member, err := c.askMembership(settled)
 		switch refused, _ := errors.AsType[*controlError](err); {
 		case c.ctx.Err() != nil || c.isLeaving():
 			return
@@ -71,13 +65,31 @@ func (c *Cluster) seekMembership() {
 				said = text
 				c.log.Info("no leader has taken this server in yet", "reason", err)
 			}
-		case resp.Member:
-			c.log.Debug("the leader has this server in its configuration")
-		case op == opMember:
+		case member:
+			if !settled {
+				c.log.Info("this server is a member of the cluster")
+			}
+			settled, contact, said = true, time.Now(), ""
+		default:
 			c.noticeRemoval()
 			return
 		}
 	}
+}
+
+// askMembership asks the leader whether this server is in the configuration,
+// and unless it was once, to take it in.
+func (c *Cluster) askMembership(was bool) (bool, error) {
+	op := opAdmit
+	if was {
+		op = opMember
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, commitTimeout+controlTimeout)
+	defer cancel()
+	resp, err := c.askLeader(ctx, request{
+		Op: op, Addr: c.stream.Addr().String(), State: c.hasState(), Started: c.gossip.Load().Tags().Started,
+	})
+	return err == nil && resp.Member, err
 }
 
 // noticeRemoval reports, once, that this server was removed, unless it asked for it.
@@ -202,9 +214,24 @@ func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
 	if req.State && (req.Cluster == "" || req.Cluster != own) {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "server %s has a log that is not known to be of this cluster", name)
 	}
+	if c.wasExpelled(req) {
+		return &response{}, nil
+	}
 	c.log.Info("taking a server in as a non-voter", "server", req.From, "addr", req.Addr)
 	if err := c.group.AddNonvoter(ctx, req.From, req.Addr, 0); err != nil {
 		return nil, err
 	}
 	return &response{Member: true}, nil
+}
+
+// wasExpelled reports whether an operator removed this very process. It may
+// have been too young to know that it was a member.
+func (c *Cluster) wasExpelled(req *request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	started, ok := c.expelled[req.From]
+	if ok && started != req.Started {
+		delete(c.expelled, req.From)
+	}
+	return ok && started == req.Started
 }

@@ -56,6 +56,9 @@ type Cluster struct {
 	leaving    bool                        // Leave was called: being removed is no surprise
 	removing   map[wasmatrix.ServerID]bool // by autopilot, under way
 	lastAnswer map[wasmatrix.ServerID]answered
+	// expelled holds the servers that an operator removed through this one, with
+	// the start of the process that is not to come in again.
+	expelled map[wasmatrix.ServerID]int64
 }
 
 // Open takes the data directory, starts to listen, and begins to find the
@@ -74,6 +77,7 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		started:    time.Now(),
 		removing:   make(map[wasmatrix.ServerID]bool),
 		lastAnswer: make(map[wasmatrix.ServerID]answered),
+		expelled:   make(map[wasmatrix.ServerID]int64),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -130,7 +134,6 @@ func (c *Cluster) openGroup() (*group.Group, error) {
 		Resolve:  c.resolve,
 		Fatal:    c.fatal,
 		Verify:   c.cfg.Verify,
-		Removed:  c.noticeRemoval,
 		Logger:   c.log.Named("raft"),
 	})
 }

@@ -152,12 +152,12 @@ func TestAServerThatWasRemovedNoticesAndIsQuiet(t *testing.T) {
 	if _, err := victim.RemovePeer(t.Context(), leader.cfg.Name); wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader {
 		t.Errorf("remove on a follower = %v, want NOT_LEADER", err)
 	}
-	if _, err := leader.RemovePeer(t.Context(), "nobody"); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
+	if err := remove(t, all, "nobody"); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
 		t.Errorf("remove nobody = %v, want NODE_NOT_FOUND", err)
 	}
-	id, err := leader.RemovePeer(t.Context(), victim.cfg.Name)
-	if err != nil || id != victim.Identity().Server {
-		t.Fatalf("remove = %q, %v", id, err)
+	id := victim.Identity().Server
+	if err := remove(t, all, victim.cfg.Name); err != nil {
+		t.Fatal(err)
 	}
 	select {
 	case <-victim.removed:
@@ -168,9 +168,6 @@ func TestAServerThatWasRemovedNoticesAndIsQuiet(t *testing.T) {
 	write(t, "without it", rest...)
 	// It asks for nothing any more: a few rounds of admission later it is still out.
 	for range 5 {
-		if _, _, err := leader.Peers(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		time.Sleep(leader.cfg.Autopilot.AdmissionInterval)
 	}
 	for _, s := range rest {
@@ -184,14 +181,19 @@ func TestAServerThatWasRemovedNoticesAndIsQuiet(t *testing.T) {
 	// Started again, it asks and is taken in.
 	victim.kill()
 	victim.open()
-	configuration(t, leader, "a b c")
+	configuration(t, rest[0], "a b c")
 	holds(t, "without it", victim)
 }
 
 func TestTheLeaderMayRemoveItself(t *testing.T) {
 	all := three(t)
-	leader := leaderOf(t, all...)
-	if _, err := leader.RemovePeer(t.Context(), string(leader.Identity().Server)); err != nil {
+	var leader *testServer
+	err := asLeader(t, all, func(l *testServer) error {
+		leader = l
+		_, err := l.RemovePeer(t.Context(), string(l.Identity().Server))
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	rest := others(all, leader)
@@ -205,19 +207,20 @@ func TestARemovalThatWouldCostTheMajorityIsRefused(t *testing.T) {
 	leader := leaderOf(t, all...)
 	rest := others(all, leader)
 	rest[0].kill()
-	_, err := leader.RemovePeer(t.Context(), rest[1].cfg.Name)
+	live := []*testServer{leader, rest[1]}
+	err := remove(t, live, rest[1].cfg.Name)
 	if wasmatrix.CodeOf(err) != wasmatrix.CodeConflict || !strings.Contains(err.Error(), "no majority") {
 		t.Errorf("remove = %v, want CONFLICT", err)
 	}
 	if err := rest[1].Leave(t.Context()); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
 		t.Errorf("leave = %v, want CONFLICT", err)
 	}
-	write(t, "still", leader)
+	write(t, "still", live...)
 	// The dead one may go.
-	if _, err := leader.RemovePeer(t.Context(), rest[0].cfg.Name); err != nil {
+	if err := remove(t, live, rest[0].cfg.Name); err != nil {
 		t.Errorf("remove the dead one: %v", err)
 	}
-	write(t, "again", leader, rest[1])
+	write(t, "again", live...)
 }
 
 func TestAWipedDiskUnderAKnownNameIsRefused(t *testing.T) {
@@ -245,9 +248,15 @@ func TestAWipedDiskUnderAKnownNameIsRefused(t *testing.T) {
 	victim.kill()
 
 	rest := others(all, victim)
-	removed, err := leaderOf(t, rest...).RemovePeer(t.Context(), name)
-	if err != nil || removed != old {
-		t.Fatalf("remove = %q, %v, want %q", removed, err, old)
+	err = asLeader(t, rest, func(l *testServer) error {
+		removed, err := l.RemovePeer(t.Context(), name)
+		if err == nil && removed != old {
+			t.Errorf("removed %q, want %q", removed, old)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	victim.open()
 	if victim.Identity().Server == old {
@@ -396,24 +405,34 @@ func TestDeadServersAreRemovedAfterTheGrace(t *testing.T) {
 func TestLeadershipIsTransferred(t *testing.T) {
 	all := three(t)
 	leader := leaderOf(t, all...)
-	to := others(all, leader)[0]
-	if _, err := to.TransferLeadership(t.Context(), leader.cfg.Name); wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader {
+	follower := others(all, leader)[0]
+	if _, err := follower.TransferLeadership(t.Context(), leader.cfg.Name); wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader {
 		t.Errorf("transfer on a follower = %v, want NOT_LEADER", err)
 	}
-	if _, err := leader.TransferLeadership(t.Context(), "nobody"); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
+	transfer := func(to func(l *testServer) string, ok func(l *testServer, id wasmatrix.ServerID) bool) error {
+		return asLeader(t, all, func(l *testServer) error {
+			id, err := l.TransferLeadership(t.Context(), to(l))
+			if err == nil && !ok(l, id) {
+				t.Errorf("%s handed over to %q", l.cfg.Name, id)
+			}
+			return err
+		})
+	}
+	if err := transfer(func(*testServer) string { return "nobody" }, nil); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
 		t.Errorf("transfer to nobody = %v, want NODE_NOT_FOUND", err)
 	}
-	if id, err := leader.TransferLeadership(t.Context(), leader.cfg.Name); err != nil || id != leader.Identity().Server {
-		t.Errorf("transfer to the leader = %q, %v", id, err)
+	own := func(l *testServer, id wasmatrix.ServerID) bool { return id == l.Identity().Server }
+	if err := transfer(func(l *testServer) string { return l.cfg.Name }, own); err != nil {
+		t.Errorf("transfer to the leader: %v", err)
 	}
-	id, err := leader.TransferLeadership(t.Context(), to.cfg.Name)
-	if err != nil || id != to.Identity().Server {
-		t.Fatalf("transfer = %q, %v", id, err)
+	next := func(l *testServer) *testServer { return others(all, l)[0] }
+	if err := transfer(func(l *testServer) string { return next(l).cfg.Name },
+		func(l *testServer, id wasmatrix.ServerID) bool { return id == next(l).Identity().Server }); err != nil {
+		t.Errorf("transfer by name: %v", err)
 	}
-	next := leaderOf(t, all...)
-	id, err = next.TransferLeadership(t.Context(), "")
-	if err != nil || id == next.Identity().Server {
-		t.Errorf("transfer to anyone = %q, %v", id, err)
+	if err := transfer(func(*testServer) string { return "" },
+		func(l *testServer, id wasmatrix.ServerID) bool { return id != l.Identity().Server }); err != nil {
+		t.Errorf("transfer to anyone: %v", err)
 	}
 	write(t, "after", all...)
 }
@@ -421,18 +440,21 @@ func TestLeadershipIsTransferred(t *testing.T) {
 func TestASnapshotIsSavedAndRestored(t *testing.T) {
 	all := three(t)
 	var saved bytes.Buffer
-	if err := leaderOf(t, all...).SaveSnapshot(t.Context(), &saved); err != nil {
+	if err := asLeader(t, all, func(l *testServer) error { saved.Reset(); return l.SaveSnapshot(t.Context(), &saved) }); err != nil {
 		t.Fatal(err)
 	}
 	write(t, "later", all...)
+	restore := func(snapshot string) error {
+		return asLeader(t, all, func(l *testServer) error { return l.RestoreSnapshot(t.Context(), strings.NewReader(snapshot)) })
+	}
 	follower := others(all, leaderOf(t, all...))[0]
 	if err := follower.RestoreSnapshot(t.Context(), bytes.NewReader(saved.Bytes())); wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader {
 		t.Errorf("restore on a follower = %v, want NOT_LEADER", err)
 	}
-	if err := leaderOf(t, all...).RestoreSnapshot(t.Context(), strings.NewReader("nonsense")); wasmatrix.CodeOf(err) != wasmatrix.CodeInvalidRequest {
+	if err := restore("nonsense"); wasmatrix.CodeOf(err) != wasmatrix.CodeInvalidRequest {
 		t.Errorf("restore nonsense = %v, want INVALID_REQUEST", err)
 	}
-	if err := leaderOf(t, all...).RestoreSnapshot(t.Context(), bytes.NewReader(saved.Bytes())); err != nil {
+	if err := restore(saved.String()); err != nil {
 		t.Fatal(err)
 	}
 	write(t, "after", all...)
@@ -442,6 +464,15 @@ func TestASnapshotIsSavedAndRestored(t *testing.T) {
 			t.Errorf("%s holds %v", s.cfg.Name, got)
 		}
 	}
+}
+
+// remove removes a server through whoever leads.
+func remove(t *testing.T, servers []*testServer, name string) error {
+	t.Helper()
+	return asLeader(t, servers, func(l *testServer) error {
+		_, err := l.RemovePeer(t.Context(), name)
+		return err
+	})
 }
 
 func TestAServerMayMove(t *testing.T) {

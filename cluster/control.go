@@ -39,6 +39,7 @@ type request struct {
 	Cluster wasmatrix.ClusterID  `json:"cluster,omitempty"`
 	Addr    string               `json:"addr,omitempty"`      // with admit: where From's Raft is reached
 	State   bool                 `json:"has_state,omitempty"` // with admit: From has a log
+	Started int64                `json:"started,omitempty"`   // with admit: From's gossip tag, which tells its processes apart
 	Target  wasmatrix.ServerID   `json:"target,omitempty"`    // with remove
 	Servers []wasmatrix.ServerID `json:"servers,omitempty"`   // with promise, sorted
 }

@@ -108,16 +108,31 @@ func (c *Cluster) RemovePeer(ctx context.Context, idOrName string) (wasmatrix.Se
 	if err != nil {
 		return "", err
 	}
+	m, _ := c.member(s.ID)
+	c.expel(s.ID, m.Started)
 	if s.ID == c.identity.Server() {
 		err = c.removeThroughLeader(ctx, s.ID)
 	} else {
 		err = c.removeServer(ctx, s.ID)
 	}
 	if err != nil {
+		c.expel(s.ID, 0)
 		return "", c.hint(err)
 	}
 	c.log.Info("removed a server", "server", s.ID)
 	return s.ID, nil
+}
+
+// expel remembers that the process that started then is not to be let in again;
+// 0 forgets it.
+func (c *Cluster) expel(id wasmatrix.ServerID, started int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if started == 0 {
+		delete(c.expelled, id)
+	} else {
+		c.expelled[id] = started
+	}
 }
 
 // find returns the server of the configuration with this ID or name.
@@ -180,6 +195,7 @@ func (c *Cluster) checkRemoval(ctx context.Context, target wasmatrix.ServerID) e
 // TransferLeadership hands leadership to a voter named by ID or name, or to the
 // one that is furthest for "", and returns the new leader once this server
 // knows it. It is for the leader. Naming the leader itself changes nothing.
+// COMMUNICATION_FAILURE where another than the one named was elected.
 func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
 	self := c.identity.Server()
 	before := c.group.Leader()
@@ -206,6 +222,9 @@ func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasm
 	defer ticker.Stop()
 	for {
 		if l := c.group.Leader(); l.Known && (l.ID != self || l.Term > before.Term) {
+			if target != "" && l.ID != target {
+				return l.ID, wasmatrix.Errorf(wasmatrix.CodeCommunication, "leadership was given up, but server %s was elected, not %s", l.ID, target)
+			}
 			return l.ID, nil
 		}
 		select {

@@ -110,8 +110,8 @@ func start(t *testing.T, name string, expect int, change ...func(*Config)) *test
 		Name: name, DataDir: filepath.Join(t.TempDir(), name), BindAddr: "127.0.0.1", APIAddr: "api-of-" + name,
 		BootstrapExpect: expect, Version: "test",
 		Timing: group.Timing{
-			Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond,
-			LeaderLease: 100 * time.Millisecond, Commit: 10 * time.Millisecond,
+			Heartbeat: 600 * time.Millisecond, Election: 600 * time.Millisecond,
+			LeaderLease: 500 * time.Millisecond, Commit: 10 * time.Millisecond,
 		},
 		GossipTiming: gossip.Timing{
 			ProbeInterval: 100 * time.Millisecond, GossipInterval: 20 * time.Millisecond,
@@ -245,6 +245,23 @@ func leaderOf(t *testing.T, servers ...*testServer) *testServer {
 		return leader != nil
 	})
 	return leader
+}
+
+// asLeader runs f on whoever leads, again where leadership was lost meanwhile,
+// and returns its last error.
+func asLeader(t *testing.T, servers []*testServer, f func(*testServer) error) error {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		err := f(leaderOf(t, servers...))
+		switch wasmatrix.CodeOf(err) {
+		case wasmatrix.CodeNotLeader, wasmatrix.CodeNoLeader, wasmatrix.CodeCommunication:
+			if time.Now().Before(deadline) {
+				continue
+			}
+		default:
+		}
+		return err
+	}
 }
 
 // write proposes a word to whoever leads until it is acknowledged.
