@@ -202,21 +202,21 @@ func (l *Listener) dial(ctx context.Context, kind string, target wasmatrix.Serve
 	if err != nil || kind == "" || target == "" {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "cannot dial %q at %s for %q", target, addr, kind)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	during, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
-	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", addr)
+	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(during, "tcp", addr)
 	if err != nil {
-		return nil, dialError(ctx, target, addr, err)
+		return nil, l.dialError(ctx, target, addr, err)
 	}
 	c, err := l.track(kind, raw)
 	if err != nil {
 		_ = raw.Close()
-		return nil, dialError(ctx, target, addr, err)
+		return nil, l.dialError(ctx, target, addr, err)
 	}
-	if err := l.introduce(ctx, c, target, frame); err != nil {
+	if err := l.introduce(during, c, target, frame); err != nil {
 		_ = c.Close()
-		return nil, dialError(ctx, target, addr, err)
+		return nil, l.dialError(ctx, target, addr, err)
 	}
 	return c, nil
 }
@@ -254,11 +254,13 @@ func (l *Listener) introduce(ctx context.Context, c *conn, target wasmatrix.Serv
 	return c.SetDeadline(time.Time{})
 }
 
-func dialError(ctx context.Context, target wasmatrix.ServerID, addr string, err error) error {
+func (l *Listener) dialError(ctx context.Context, target wasmatrix.ServerID, addr string, err error) error {
 	if refused, ok := errors.AsType[*wasmatrix.Error](err); ok {
 		return wasmatrix.Errorf(refused.Code, "server %s at %s refuses: %s", target, addr, refused.Message)
 	}
-	if cause := ctx.Err(); cause != nil {
+	if l.ctx.Err() != nil {
+		err = net.ErrClosed
+	} else if cause := ctx.Err(); cause != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeTimeout, "dial server %s at %s: %w", target, addr, cause)
 	}
 	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "dial server %s at %s: %w", target, addr, err)
