@@ -327,7 +327,6 @@ func (p *process) obey(o wasmatrix.Order) {
 		}
 		h = &holding{epoch: o.Epoch, status: wasmatrix.StatusStarting, exclusive: o.Spec.Exclusive}
 		p.held[o.Instance] = h
-		p.w.checkExclusive(p, o)
 		if !p.slowStart {
 			p.say(o.Instance, h, wasmatrix.StatusRunning)
 		}
@@ -345,7 +344,14 @@ func (p *process) obey(o wasmatrix.Order) {
 // checkExclusive notes when an exclusive instance begins while another process
 // could still act for an older epoch of it.
 func (w *world) checkExclusive(p *process, o wasmatrix.Order) {
-	if !o.Spec.Exclusive {
+	if o.Kind != wasmatrix.OrderStart || !o.Spec.Exclusive {
+		return
+	}
+	p.mu.Lock()
+	own := p.held[o.Instance]
+	runs := own != nil && own.epoch == o.Epoch && own.status != wasmatrix.StatusStopped
+	p.mu.Unlock()
+	if !runs {
 		return
 	}
 	w.mu.Lock()
@@ -392,6 +398,14 @@ func (a agents) Execute(ctx context.Context, node *wasmatrix.Node, term uint64, 
 	if !pause(ctx, time.Millisecond) {
 		return ctx.Err()
 	}
+	err = p.execute(node, term, orders)
+	for _, o := range orders { // takes the locks of other processes
+		a.w.checkExclusive(p, o)
+	}
+	return err
+}
+
+func (p *process) execute(node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.executes++
