@@ -86,6 +86,11 @@ func (s *AgentServer) Ping(context.Context, *api.PingRequest) (*api.PingResponse
 	return &api.PingResponse{NodeId: string(node), BootId: string(boot)}, nil
 }
 
+// ListHoldings implements NodeAgentService.
+func (s *AgentServer) ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error) {
+	return &api.ListHoldingsResponse{Holdings: wire.HoldingsTo(s.agent.Holding())}, nil
+}
+
 // Attach implements NodeAgentService: it stays for as long as both sides do.
 func (s *AgentServer) Attach(ctx context.Context, m *api.AttachRequest, stream *connect.ServerStream[api.AttachResponse]) error {
 	if err := s.agent.Attached(ctx, m.GetTerm()); err != nil {

@@ -153,6 +153,9 @@ type Agent interface {
 	// NODE_NOT_FOUND.
 	Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error
 	Ping() (wasmatrix.NodeID, wasmatrix.BootID)
+	// Holding lists what the process has: what runs, and what has ended and is
+	// not acknowledged.
+	Holding() []wasmatrix.Holding
 	// Attached is told that a leader attached. Ctx ends when it is gone. An
 	// error refuses it; Attached does not wait for ctx.
 	Attached(ctx context.Context, term uint64) error

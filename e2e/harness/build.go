@@ -25,8 +25,8 @@ func Root(tb TB) string {
 	}
 }
 
-// Binary returns the wasmatrix binary under test: WASMATRIX_BIN, or bin/wasmatrix
-// as `make build` leaves it, built here if it is older than nothing.
+// Binary returns the wasmatrix binary under test: that of WASMATRIX_BIN, or one
+// that is built here.
 func Binary(tb TB) string {
 	tb.Helper()
 	if bin := os.Getenv("WASMATRIX_BIN"); bin != "" {
@@ -44,6 +44,18 @@ func Guest(tb TB, name string) string {
 	tb.Helper()
 	return buildOnce(tb, name+".wasm", func(out string) *exec.Cmd {
 		cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "./examples/"+name)
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+		return cmd
+	})
+}
+
+// PublicGuest returns the path of a program that others wrote, built for wasip1
+// from its module at the version that examples/NAME/go.mod pins.
+func PublicGuest(tb TB, name, pkg string) string {
+	tb.Helper()
+	dir := filepath.Join(Root(tb), "examples", name)
+	return buildOnce(tb, name+".wasm", func(out string) *exec.Cmd {
+		cmd := exec.CommandContext(tb.Context(), "go", "build", "-C", dir, "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 		return cmd
 	})

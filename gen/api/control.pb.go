@@ -1024,6 +1024,86 @@ func (x *AttachResponse) GetBootId() string {
 	return ""
 }
 
+type ListHoldingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldingsRequest) Reset() {
+	*x = ListHoldingsRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldingsRequest) ProtoMessage() {}
+
+func (x *ListHoldingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldingsRequest.ProtoReflect.Descriptor instead.
+func (*ListHoldingsRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+type ListHoldingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holdings      []*Holding             `protobuf:"bytes,1,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldingsResponse) Reset() {
+	*x = ListHoldingsResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldingsResponse) ProtoMessage() {}
+
+func (x *ListHoldingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldingsResponse.ProtoReflect.Descriptor instead.
+func (*ListHoldingsResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListHoldingsResponse) GetHoldings() []*Holding {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
 var File_wasmatrix_v1_control_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_control_proto_rawDesc = "" +
@@ -1101,7 +1181,10 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\rAttachRequest\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\")\n" +
 	"\x0eAttachResponse\x12\x17\n" +
-	"\aboot_id\x18\x01 \x01(\tR\x06bootId*R\n" +
+	"\aboot_id\x18\x01 \x01(\tR\x06bootId\"\x15\n" +
+	"\x13ListHoldingsRequest\"I\n" +
+	"\x14ListHoldingsResponse\x121\n" +
+	"\bholdings\x18\x01 \x03(\v2\x15.wasmatrix.v1.HoldingR\bholdings*R\n" +
 	"\tOrderKind\x12\x1a\n" +
 	"\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ORDER_KIND_START\x10\x01\x12\x13\n" +
@@ -1109,11 +1192,12 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\x0eControlService\x12I\n" +
 	"\bRegister\x12\x1d.wasmatrix.v1.RegisterRequest\x1a\x1e.wasmatrix.v1.RegisterResponse\x12@\n" +
 	"\x05Renew\x12\x1a.wasmatrix.v1.RenewRequest\x1a\x1b.wasmatrix.v1.RenewResponse\x12U\n" +
-	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse2\xb2\x02\n" +
+	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse2\x8e\x03\n" +
 	"\x10NodeAgentService\x12F\n" +
 	"\aExecute\x12\x1c.wasmatrix.v1.ExecuteRequest\x1a\x1d.wasmatrix.v1.ExecuteResponse\x12B\n" +
 	"\x04Ping\x12\x19.wasmatrix.v1.PingRequest\x1a\x1a.wasmatrix.v1.PingResponse\"\x03\x90\x02\x01\x12E\n" +
-	"\x06Attach\x12\x1b.wasmatrix.v1.AttachRequest\x1a\x1c.wasmatrix.v1.AttachResponse0\x01\x12K\n" +
+	"\x06Attach\x12\x1b.wasmatrix.v1.AttachRequest\x1a\x1c.wasmatrix.v1.AttachResponse0\x01\x12Z\n" +
+	"\fListHoldings\x12!.wasmatrix.v1.ListHoldingsRequest\x1a\".wasmatrix.v1.ListHoldingsResponse\"\x03\x90\x02\x01\x12K\n" +
 	"\x04Logs\x12\x1f.wasmatrix.v1.StreamLogsRequest\x1a .wasmatrix.v1.StreamLogsResponse0\x01B\x9d\x01\n" +
 	"\x10com.wasmatrix.v1B\fControlProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/api;api\xa2\x02\x03WXX\xaa\x02\fWasmatrix.V1\xca\x02\fWasmatrix\\V1\xe2\x02\x18Wasmatrix\\V1\\GPBMetadata\xea\x02\rWasmatrix::V1b\x06proto3"
 
@@ -1130,7 +1214,7 @@ func file_wasmatrix_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_wasmatrix_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(OrderKind)(0),                // 0: wasmatrix.v1.OrderKind
 	(*Holding)(nil),               // 1: wasmatrix.v1.Holding
@@ -1149,50 +1233,55 @@ var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(*PingResponse)(nil),          // 14: wasmatrix.v1.PingResponse
 	(*AttachRequest)(nil),         // 15: wasmatrix.v1.AttachRequest
 	(*AttachResponse)(nil),        // 16: wasmatrix.v1.AttachResponse
-	nil,                           // 17: wasmatrix.v1.RegisterRequest.LabelsEntry
-	(InstanceStatus)(0),           // 18: wasmatrix.v1.InstanceStatus
-	(*Capacity)(nil),              // 19: wasmatrix.v1.Capacity
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*Crash)(nil),                 // 21: wasmatrix.v1.Crash
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*InstanceSpec)(nil),          // 23: wasmatrix.v1.InstanceSpec
-	(*StreamLogsRequest)(nil),     // 24: wasmatrix.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 25: wasmatrix.v1.StreamLogsResponse
+	(*ListHoldingsRequest)(nil),   // 17: wasmatrix.v1.ListHoldingsRequest
+	(*ListHoldingsResponse)(nil),  // 18: wasmatrix.v1.ListHoldingsResponse
+	nil,                           // 19: wasmatrix.v1.RegisterRequest.LabelsEntry
+	(InstanceStatus)(0),           // 20: wasmatrix.v1.InstanceStatus
+	(*Capacity)(nil),              // 21: wasmatrix.v1.Capacity
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*Crash)(nil),                 // 23: wasmatrix.v1.Crash
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*InstanceSpec)(nil),          // 25: wasmatrix.v1.InstanceSpec
+	(*StreamLogsRequest)(nil),     // 26: wasmatrix.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),    // 27: wasmatrix.v1.StreamLogsResponse
 }
 var file_wasmatrix_v1_control_proto_depIdxs = []int32{
-	18, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
-	17, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
-	19, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
+	20, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
+	19, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
+	21, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
 	1,  // 3: wasmatrix.v1.RegisterRequest.holding:type_name -> wasmatrix.v1.Holding
-	20, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	22, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
 	3,  // 5: wasmatrix.v1.RegisterResponse.lease:type_name -> wasmatrix.v1.Lease
 	3,  // 6: wasmatrix.v1.RenewResponse.lease:type_name -> wasmatrix.v1.Lease
-	18, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
-	21, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
-	22, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
+	20, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
+	23, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
+	24, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
 	7,  // 10: wasmatrix.v1.ReportStatusRequest.reports:type_name -> wasmatrix.v1.Report
 	0,  // 11: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
 	10, // 12: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
-	23, // 13: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
-	2,  // 14: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
-	5,  // 15: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
-	8,  // 16: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
-	11, // 17: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
-	13, // 18: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
-	15, // 19: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
-	24, // 20: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
-	4,  // 21: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
-	6,  // 22: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
-	9,  // 23: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
-	12, // 24: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
-	14, // 25: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
-	16, // 26: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
-	25, // 27: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	25, // 13: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
+	1,  // 14: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
+	2,  // 15: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
+	5,  // 16: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
+	8,  // 17: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
+	11, // 18: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
+	13, // 19: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
+	15, // 20: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
+	17, // 21: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
+	26, // 22: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
+	4,  // 23: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
+	6,  // 24: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
+	9,  // 25: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
+	12, // 26: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
+	14, // 27: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
+	16, // 28: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
+	18, // 29: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
+	27, // 30: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
+	23, // [23:31] is the sub-list for method output_type
+	15, // [15:23] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_control_proto_init() }
@@ -1209,7 +1298,7 @@ func file_wasmatrix_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_control_proto_rawDesc), len(file_wasmatrix_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

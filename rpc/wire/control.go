@@ -22,9 +22,7 @@ func RegistrationTo(r wasmatrix.Registration, cluster wasmatrix.ClusterID) *api.
 		Capacity:  CapacityTo(r.Capacity),
 		ClusterId: string(cluster),
 	}
-	for _, h := range r.Holding {
-		m.Holding = append(m.Holding, &api.Holding{InstanceId: string(h.Instance), Epoch: h.Epoch, Status: StatusTo(h.Status)})
-	}
+	m.Holding = HoldingsTo(r.Holding)
 	return m
 }
 
@@ -153,4 +151,13 @@ func OrdersFrom(m *api.ExecuteRequest) ([]wasmatrix.Order, error) {
 		orders[i] = out
 	}
 	return orders, nil
+}
+
+// HoldingsTo converts what a node has.
+func HoldingsTo(holding []wasmatrix.Holding) []*api.Holding {
+	out := make([]*api.Holding, len(holding))
+	for i, h := range holding {
+		out[i] = &api.Holding{InstanceId: string(h.Instance), Epoch: h.Epoch, Status: StatusTo(h.Status)}
+	}
+	return out
 }

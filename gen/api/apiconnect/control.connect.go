@@ -49,6 +49,9 @@ const (
 	NodeAgentServicePingProcedure = "/wasmatrix.v1.NodeAgentService/Ping"
 	// NodeAgentServiceAttachProcedure is the fully-qualified name of the NodeAgentService's Attach RPC.
 	NodeAgentServiceAttachProcedure = "/wasmatrix.v1.NodeAgentService/Attach"
+	// NodeAgentServiceListHoldingsProcedure is the fully-qualified name of the NodeAgentService's
+	// ListHoldings RPC.
+	NodeAgentServiceListHoldingsProcedure = "/wasmatrix.v1.NodeAgentService/ListHoldings"
 	// NodeAgentServiceLogsProcedure is the fully-qualified name of the NodeAgentService's Logs RPC.
 	NodeAgentServiceLogsProcedure = "/wasmatrix.v1.NodeAgentService/Logs"
 )
@@ -203,6 +206,9 @@ type NodeAgentServiceClient interface {
 	// Attach sends a first message and then stays open for as long as the process lives,
 	// so that its end is noticed at once.
 	Attach(context.Context, *api.AttachRequest) (*connect.ServerStreamForClient[api.AttachResponse], error)
+	// ListHoldings tells which instances this process has, in truth and at once:
+	// what the control plane records may be on its way.
+	ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error)
 }
@@ -237,6 +243,13 @@ func NewNodeAgentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(nodeAgentServiceMethods.ByName("Attach")),
 			connect.WithClientOptions(opts...),
 		),
+		listHoldings: connect.NewClient[api.ListHoldingsRequest, api.ListHoldingsResponse](
+			httpClient,
+			baseURL+NodeAgentServiceListHoldingsProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("ListHoldings")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		logs: connect.NewClient[api.StreamLogsRequest, api.StreamLogsResponse](
 			httpClient,
 			baseURL+NodeAgentServiceLogsProcedure,
@@ -248,10 +261,11 @@ func NewNodeAgentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 
 // nodeAgentServiceClient implements NodeAgentServiceClient.
 type nodeAgentServiceClient struct {
-	execute *connect.Client[api.ExecuteRequest, api.ExecuteResponse]
-	ping    *connect.Client[api.PingRequest, api.PingResponse]
-	attach  *connect.Client[api.AttachRequest, api.AttachResponse]
-	logs    *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
+	execute      *connect.Client[api.ExecuteRequest, api.ExecuteResponse]
+	ping         *connect.Client[api.PingRequest, api.PingResponse]
+	attach       *connect.Client[api.AttachRequest, api.AttachResponse]
+	listHoldings *connect.Client[api.ListHoldingsRequest, api.ListHoldingsResponse]
+	logs         *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
 }
 
 // Execute calls wasmatrix.v1.NodeAgentService.Execute.
@@ -277,6 +291,15 @@ func (c *nodeAgentServiceClient) Attach(ctx context.Context, req *api.AttachRequ
 	return c.attach.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// ListHoldings calls wasmatrix.v1.NodeAgentService.ListHoldings.
+func (c *nodeAgentServiceClient) ListHoldings(ctx context.Context, req *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error) {
+	response, err := c.listHoldings.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Logs calls wasmatrix.v1.NodeAgentService.Logs.
 func (c *nodeAgentServiceClient) Logs(ctx context.Context, req *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error) {
 	return c.logs.CallServerStream(ctx, connect.NewRequest(req))
@@ -292,6 +315,9 @@ type NodeAgentServiceHandler interface {
 	// Attach sends a first message and then stays open for as long as the process lives,
 	// so that its end is noticed at once.
 	Attach(context.Context, *api.AttachRequest, *connect.ServerStream[api.AttachResponse]) error
+	// ListHoldings tells which instances this process has, in truth and at once:
+	// what the control plane records may be on its way.
+	ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error
 }
@@ -322,6 +348,13 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 		connect.WithSchema(nodeAgentServiceMethods.ByName("Attach")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeAgentServiceListHoldingsHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceListHoldingsProcedure,
+		svc.ListHoldings,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("ListHoldings")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeAgentServiceLogsHandler := connect.NewServerStreamHandlerSimple(
 		NodeAgentServiceLogsProcedure,
 		svc.Logs,
@@ -336,6 +369,8 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 			nodeAgentServicePingHandler.ServeHTTP(w, r)
 		case NodeAgentServiceAttachProcedure:
 			nodeAgentServiceAttachHandler.ServeHTTP(w, r)
+		case NodeAgentServiceListHoldingsProcedure:
+			nodeAgentServiceListHoldingsHandler.ServeHTTP(w, r)
 		case NodeAgentServiceLogsProcedure:
 			nodeAgentServiceLogsHandler.ServeHTTP(w, r)
 		default:
@@ -357,6 +392,10 @@ func (UnimplementedNodeAgentServiceHandler) Ping(context.Context, *api.PingReque
 
 func (UnimplementedNodeAgentServiceHandler) Attach(context.Context, *api.AttachRequest, *connect.ServerStream[api.AttachResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.Attach is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.ListHoldings is not implemented"))
 }
 
 func (UnimplementedNodeAgentServiceHandler) Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error {
