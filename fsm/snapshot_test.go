@@ -1,0 +1,295 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/log"
+)
+
+func snapshotOf(tb testing.TB, s *State) []byte {
+	tb.Helper()
+	var buf bytes.Buffer
+	if err := s.WriteSnapshot(&buf); err != nil {
+		tb.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestSnapshotKeepsEveryField(t *testing.T) {
+	want := fullState()
+	b := snapshotOf(t, want)
+	f := New(Options{})
+	if err := f.Restore(bytes.NewReader(b)); err != nil {
+		t.Fatal(err)
+	}
+	got := f.State()
+	same := func(what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s came back as\n%+v, not\n%+v", what, got, want)
+		}
+	}
+	same("instances", slices.Collect(got.Instances("")), slices.Collect(want.Instances("")))
+	same("nodes", slices.Collect(got.Nodes()), slices.Collect(want.Nodes()))
+	same("modules", slices.Collect(got.Modules()), slices.Collect(want.Modules()))
+	same("names", got.names.Keys(), want.names.Keys())
+	same("providers", slices.Collect(got.Providers()), slices.Collect(want.Providers()))
+	same("assignments", got.assignments.Values(), want.assignments.Values())
+	same("crashes", got.crashes.Values(), want.crashes.Values())
+	same("requests", got.window.byID.Values(), want.window.byID.Values())
+	same("facts", slices.Collect(got.Facts(0)), slices.Collect(want.Facts(0)))
+	same("identity", []any{got.Cluster(), got.Index(), got.Now()}, []any{want.Cluster(), want.Index(), want.Now()})
+	if got.Hash() != want.Hash() {
+		t.Error("the hash differs")
+	}
+
+	info, err := InspectSnapshot(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same("info", info, SnapshotInfo{
+		Header: Header{
+			FormatVersion: 1, ProductVersion: wasmatrix.Version, Index: 10_000, Cluster: "cluster", Now: 20_000,
+			Counts: Counts{Instances: 1, Nodes: 1, Modules: 1, Providers: 1, Assignments: 1, Crashes: 1, Requests: 1, Facts: 1},
+		},
+		Hash: want.Hash(), Bytes: int64(len(b)),
+	})
+}
+
+func TestSnapshotSharesSpecsAgain(t *testing.T) {
+	m := newMachine(t, Options{}).seed("n1")
+	big := testSpec(wasmatrix.RestartAlways)
+	big.Args = []string{strings.Repeat("x", maxInternedSpec)} // too big to be interned
+	var placements []wasmatrix.Placement
+	for n := range 10 {
+		placements = append(placements, wasmatrix.Placement{Instance: wasmatrix.InstanceID(fmt.Sprintf("big-%d", n)), Node: "n1"})
+	}
+	m.do(wasmatrix.StartInstances{Items: []wasmatrix.StartItem{{Spec: big, Placements: placements}}})
+	m.start("small-1", "n1", wasmatrix.RestartNever)
+	m.start("small-2", "n1", wasmatrix.RestartNever)
+
+	for name, s := range map[string]*State{"started": m.fsm.State(), "restored": throughSnapshot(t, m.fsm.State(), Options{}).State()} {
+		specs := map[*wasmatrix.Spec]int{}
+		for i := range s.Instances("") {
+			specs[i.Spec]++
+		}
+		if len(specs) != 2 {
+			t.Errorf("%s: 12 instances of 2 kinds have %d specs", name, len(specs))
+		}
+	}
+}
+
+// TestSnapshotOfManyChunks has sections that take several chunks, and more
+// specs than a writer remembers.
+func TestSnapshotOfManyChunks(t *testing.T) {
+	m := newMachine(t, Options{}).seed("n1")
+	s := m.fsm.live
+	spec := func(n int) *wasmatrix.Spec {
+		sp := testSpec(wasmatrix.RestartAlways)
+		sp.ModuleName = fmt.Sprint(n)
+		return sp
+	}
+	for n := range maxSharedSpecs + 10 {
+		s.putInstance(nil, &wasmatrix.Instance{ID: wasmatrix.InstanceID(fmt.Sprintf("i%06d", n)), Spec: spec(n), Status: wasmatrix.StatusPending})
+	}
+	first, _ := s.Instance("i000000")
+	s.putInstance(nil, &wasmatrix.Instance{ID: "z", Spec: first.Spec, Status: wasmatrix.StatusPending})
+	b := snapshotOf(t, s)
+	sections := map[chunkKind]int{}
+	for _, c := range splitSnapshot(t, b) {
+		sections[c.kind]++
+	}
+	if sections[chunkInstances] < 3 {
+		t.Fatalf("chunks: %v", sections)
+	}
+	restored := New(Options{})
+	if err := restored.Restore(iotest.OneByteReader(bytes.NewReader(b))); err != nil {
+		t.Fatal(err)
+	}
+	if restored.State().Hash() != s.Hash() {
+		t.Error("the state differs")
+	}
+	checkInvariants(t, restored.State(), Options{})
+}
+
+func TestRestoreRefusesDamage(t *testing.T) {
+	m := newMachine(t, Options{}).seed("n1")
+	m.start("i", "n1", wasmatrix.RestartAlways)
+	before := m.fsm.State().Hash()
+	good := snapshotOf(t, fullState())
+	refuse := func(what string, b []byte, say string) {
+		t.Helper()
+		err := m.fsm.Restore(bytes.NewReader(b))
+		if err == nil {
+			t.Fatalf("%s: restored", what)
+		}
+		if wasmatrix.CodeOf(err) != wasmatrix.CodeStorage || !strings.Contains(err.Error(), say) {
+			t.Fatalf("%s: %v, which does not say %q", what, err, say)
+		}
+		if m.fsm.State().Hash() != before {
+			t.Fatalf("%s: the state was touched", what)
+		}
+	}
+	for n := range good {
+		refuse(fmt.Sprintf("the first %d bytes", n), good[:n], "truncated")
+		flipped := slices.Clone(good)
+		flipped[n] ^= 0x10
+		refuse(fmt.Sprintf("byte %d flipped", n), flipped, "snapshot")
+	}
+	refuse("another file", []byte("PK\x03\x04 some zip archive"), "not a wasmatrix snapshot")
+	refuse("more data", append(slices.Clone(good), 0), "data after its end")
+	newer := slices.Clone(good)
+	binary.BigEndian.PutUint32(newer[len(snapshotMagic):], snapshotVersion+1)
+	refuse("newer format", newer, "newer release")
+
+	chunks := splitSnapshot(t, good)
+	for n := range chunks {
+		missing := slices.Delete(slices.Clone(chunks), n, n+1)
+		refuse("without its "+chunks[n].kind.String(), joinSnapshot(missing), "snapshot")
+		double := slices.Insert(slices.Clone(chunks), n, chunks[n])
+		refuse("with two of "+chunks[n].kind.String(), joinSnapshot(double), "corrupted")
+		if n > 0 {
+			swapped := slices.Clone(chunks)
+			swapped[n], swapped[n-1] = swapped[n-1], swapped[n]
+			refuse("with "+chunks[n].kind.String()+" too early", joinSnapshot(swapped), "corrupted")
+		}
+	}
+	if err := m.fsm.Restore(iotest.ErrReader(errors.New("disk on fire"))); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+		t.Errorf("an unreadable file: %v", err)
+	}
+	if err := m.fsm.Restore(bytes.NewReader(good)); err != nil {
+		t.Errorf("the undamaged one: %v", err)
+	}
+}
+
+// TestRestoreComparesTheHash: a snapshot whose sums are right and whose state
+// is not what was written is refused, unless a release with other rules of
+// hashing wrote it.
+func TestRestoreComparesTheHash(t *testing.T) {
+	for version, want := range map[uint32]wasmatrix.Code{hashVersion: wasmatrix.CodeInternal, hashVersion + 1: ""} {
+		chunks := splitSnapshot(t, snapshotOf(t, fullState()))
+		last := &chunks[len(chunks)-1]
+		var tr log.SnapshotTrailer
+		if err := proto.Unmarshal(last.payload, &tr); err != nil {
+			t.Fatal(err)
+		}
+		tr.StateHash[0] ^= 1
+		tr.HashVersion = version
+		b, err := proto.Marshal(&tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last.payload, last.rawLen = b, len(b)
+		wantCode(t, New(Options{}).Restore(bytes.NewReader(joinSnapshot(chunks))), want)
+	}
+}
+
+type fullDisk struct{ room int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if d.room -= len(p); d.room < 0 {
+		return 0, errors.New("no space left")
+	}
+	return len(p), nil
+}
+
+func TestSnapshotReportsWriteErrors(t *testing.T) {
+	s := fullState()
+	for room := range len(snapshotOf(t, s)) {
+		err := s.WriteSnapshot(&fullDisk{room: room})
+		if wasmatrix.CodeOf(err) != wasmatrix.CodeStorage || !strings.Contains(err.Error(), "no space left") {
+			t.Fatalf("with room for %d bytes: %v", room, err)
+		}
+	}
+}
+
+func splitSnapshot(tb testing.TB, b []byte) []chunk {
+	tb.Helper()
+	r := &chunkReader{r: bytes.NewReader(b[len(snapshotMagic)+4:])}
+	var all []chunk
+	for {
+		c, err := r.next()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.payload = slices.Clone(c.payload)
+		all = append(all, c)
+		if c.kind == chunkTrailer {
+			return all
+		}
+	}
+}
+
+func joinSnapshot(chunks []chunk) []byte {
+	b := binary.BigEndian.AppendUint32([]byte(snapshotMagic), snapshotVersion)
+	for _, c := range chunks {
+		b = append(appendChunkHead(b, c.kind, c.rawLen, c.payload), c.payload...)
+	}
+	return b
+}
+
+func FuzzRestore(f *testing.F) {
+	good := snapshotOf(f, fullState())
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(snapshotOf(f, newState()))
+	m := newMachine(f, Options{})
+	before := m.fsm.State().Hash()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fsm := New(Options{})
+		if err := fsm.Restore(bytes.NewReader(b)); err != nil {
+			if wasmatrix.CodeOf(err) == "" || fsm.State().Hash() != before {
+				t.Fatalf("refused with %v, or touched", err)
+			}
+			return
+		}
+		if again := throughSnapshot(t, fsm.State(), Options{}); again.State().Hash() != fsm.State().Hash() {
+			t.Fatal("a second snapshot differs")
+		}
+	})
+}
+
+// FuzzRecords goes past the sums that keep FuzzRestore out: records as they
+// are when a chunk has been unpacked.
+func FuzzRecords(f *testing.F) {
+	sw := &snapshotWriter{w: io.Discard, specs: make(map[*wasmatrix.Spec]uint32)}
+	i := fullState().instances.Values()[0]
+	for kind, m := range map[chunkKind]proto.Message{
+		chunkModules:     &log.ModuleRecord{Module: encodeModule(fullState().modules.Values()[0].module), Names: []string{"a"}},
+		chunkNodes:       encodeNode(fullState().nodes.Values()[0].node),
+		chunkProviders:   encodeProvider(fullState().providers.Values()[0]),
+		chunkInstances:   sw.instance(i),
+		chunkAssignments: encodeAssignment(fullState().assignments.Values()[0][0]),
+		chunkCrashes:     &log.CrashRecord{Instance: string(i.ID), Crash: encodeCrash(fullState().crashes.Values()[0][0])},
+		chunkRequests:    encodeRemembered(fullState().window.byID.Values()[0]),
+		chunkFacts:       encodeFact(fullState().facts.at(41)),
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(kind), append(binary.AppendUvarint(nil, uint64(len(b))), b...))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, raw []byte) {
+		b := newBuilder(Header{}, 1, &specInterner{})
+		b.s = fullState().fork() // so that records find what they refer to
+		if err := b.records(chunkKind(kind), raw); err != nil {
+			return
+		}
+		if again := throughSnapshot(t, b.s, Options{}); again.State().Hash() != b.s.Hash() {
+			t.Fatal("what was read is not what is written")
+		}
+	})
+}
