@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -203,11 +204,14 @@ func (c *call) takeBody(limit int64) error {
 	}
 	// Envelopes and compression may add to the message; Connect enforces the
 	// limit itself, on what it decodes.
+	if most := limit + maxPart; r.ContentLength > most {
+		return bodyError(&http.MaxBytesError{Limit: most})
+	}
 	body := http.MaxBytesReader(c.ResponseWriter, r.Body, limit+maxPart)
 	_ = deadlines.SetReadDeadline(time.Now().Add(firstBytesTimeout)) // not supported in some tests: then there is none
 	first, err := io.ReadAll(io.LimitReader(body, maxKept+1))
 	if err != nil {
-		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "the request's body broke off: %w", err)
+		return bodyError(err)
 	}
 	c.kept = first
 	if len(first) <= maxKept {
@@ -217,6 +221,14 @@ func (c *call) takeBody(limit int64) error {
 	_ = deadlines.SetReadDeadline(time.Now().Add(restTimeout))
 	c.rest = body
 	return nil
+}
+
+// bodyError says why a body could not be read.
+func bodyError(err error) *wasmatrix.Error {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the request has more than %d bytes", tooLarge.Limit)
+	}
+	return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "the request's body broke off: %w", err)
 }
 
 // release gives the connection back without the deadline of this body.

@@ -135,6 +135,9 @@ func (f *forwarder) send(ctx context.Context, c *call, addr string) (e *wasmatri
 	body := &watchedBody{Reader: c.body()}
 	res, err := f.transport.RoundTrip(f.request(ctx, c, addr, body))
 	if err != nil {
+		if e := body.failure(); e != nil {
+			return e, false
+		}
 		e := wire.FromConnect(err)
 		f.log.Debug("forwarding failed", "procedure", c.request.URL.Path, "leader", addr, "error", err)
 		untouched := c.whole() || !body.touched.Load()
@@ -175,15 +178,29 @@ func (f *forwarder) request(ctx context.Context, c *call, addr string, body *wat
 	return out.WithContext(ctx)
 }
 
-// watchedBody knows whether anything of a body was read.
+// watchedBody knows whether anything of a body was read, and whether the client
+// broke it off.
 type watchedBody struct {
 	io.Reader
 	touched atomic.Bool
+	broken  atomic.Pointer[error]
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	b.touched.Store(true)
-	return b.Reader.Read(p)
+	n, err := b.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.broken.Store(&err)
+	}
+	return n, err
+}
+
+// failure is that of the client, nil if it has none.
+func (b *watchedBody) failure() *wasmatrix.Error {
+	if err := b.broken.Load(); err != nil {
+		return bodyError(*err)
+	}
+	return nil
 }
 
 // maxWholeAnswer bounds an answer that is read to its end before anything of it
