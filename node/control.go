@@ -31,7 +31,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(n.life, cancel)()
+	defer context.AfterFunc(n.life, cancel)() //nolint:contextcheck // the life of the node, beside that of the caller
 	var reporter sync.WaitGroup
 	reporter.Go(func() { n.sendReports(ctx) })
 	n.keepLease(ctx)

@@ -174,7 +174,7 @@ func converge(t *testing.T, lives []life, seed uint64) error {
 func TestUnacknowledgedReportsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newControl()
-		n := fakeNode(t, Config{Control: c, guests: &guests{run: func(ctx context.Context, cfg engine.RunConfig) engine.Exit {
+		n := fakeNode(t, Config{Control: c, guests: &guests{run: func(_ context.Context, cfg engine.RunConfig) engine.Exit {
 			cfg.OnRunning()
 			time.Sleep(time.Millisecond)
 			return exitTrap

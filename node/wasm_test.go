@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -227,7 +228,7 @@ func TestAFloodOfOutputIsBounded(t *testing.T) {
 		}
 		return nil
 	})
-	if err != errBroken {
+	if !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
 	w.mu.Lock()

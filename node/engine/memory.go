@@ -27,11 +27,11 @@ func newMemory(limit uint64) *memory {
 	return &memory{limit: limit}
 }
 
-// initialMemory is the panic of a module that wants more at once than the limit
+// initialMemoryError is the panic of a module that wants more at once than the limit
 // allows: an allocator has no other way to refuse that.
-type initialMemory struct{ want, limit uint64 }
+type initialMemoryError struct{ want, limit uint64 }
 
-func (m initialMemory) Error() string {
+func (m initialMemoryError) Error() string {
 	return fmt.Sprintf("the module begins with %s of memory, over its limit of %s",
 		wasmatrix.FormatBytes(m.want), wasmatrix.FormatBytes(m.limit))
 }
@@ -40,7 +40,7 @@ func (m initialMemory) Error() string {
 // begins with, in bytes.
 func (m *memory) Allocate(initial, maximum uint64) experimental.LinearMemory {
 	if initial > m.limit {
-		panic(initialMemory{initial, m.limit})
+		panic(initialMemoryError{initial, m.limit})
 	}
 	l := &linear{owner: m, reserved: reserve(min(maximum, m.limit))}
 	m.linear = append(m.linear, l)

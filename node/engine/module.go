@@ -51,18 +51,18 @@ type shared struct {
 // compiled is WASM_RUNTIME_ERROR. When ctx ends Load returns, though the
 // compilation itself cannot be stopped. The caller releases the module.
 func (e *Engine) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch) (*Module, error) {
-	s, err := e.hold(digest, fetch)
+	s, err := e.hold(digest, fetch) //nolint:contextcheck // the load is for all who wait, not for this one
 	if err != nil {
 		return nil, err
 	}
 	select {
 	case <-s.ready:
 	case <-ctx.Done():
-		e.drop(s)
+		e.drop(s) //nolint:contextcheck // what nobody holds goes, whoever was last
 		return nil, context.Cause(ctx)
 	}
 	if s.err != nil {
-		e.drop(s)
+		e.drop(s) //nolint:contextcheck // what nobody holds goes, whoever was last
 		return nil, s.err
 	}
 	return &Module{s: s}, nil
@@ -87,16 +87,14 @@ func (e *Engine) hold(digest wasmatrix.Digest, fetch Fetch) (*shared, error) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	s := &shared{e: e, digest: digest, ready: make(chan struct{}), refs: 1, cancel: cancel}
 	e.modules[digest] = s
-	e.active.Add(1)
-	go func() {
-		defer e.active.Done()
+	e.active.Go(func() {
 		defer cancel()
 		s.load(ctx, fetch)
 		if e.loaded(s) {
-			e.free(s)
+			e.free(s) //nolint:contextcheck // cannot be interrupted
 		}
 		close(s.ready)
-	}()
+	})
 	return s, nil
 }
 

@@ -69,7 +69,7 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(e.ctx, func() { cancel(errClosed()) })()
+	defer context.AfterFunc(e.ctx, func() { cancel(errClosed()) })() //nolint:contextcheck // the engine ends the run as well
 	if cfg.Deadline > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
@@ -88,7 +88,7 @@ func (s *shared) run(ctx context.Context, cfg RunConfig, mem *memory) Exit {
 	}
 	// The guest is no longer executing when this runs: wazero's own closer acts
 	// within a call only.
-	defer func() { _ = mod.Close(context.Background()) }()
+	defer func() { _ = mod.Close(context.WithoutCancel(ctx)) }()
 
 	if s.kind == wasmatrix.ModuleCommand {
 		return s.call(ctx, mod, startCommand, cfg.OnRunning, mem)
@@ -120,7 +120,7 @@ func (s *shared) call(ctx context.Context, mod api.Module, name string, begin fu
 
 // recovered turns a panic of wazero or of a host function into an exit.
 func (e *Engine) recovered(r any) Exit {
-	if big, ok := r.(initialMemory); ok {
+	if big, ok := r.(initialMemoryError); ok {
 		return Exit{Kind: Memory, Message: bounded(big.Error(), wasmatrix.MaxCrashMessage)}
 	}
 	e.log.Error("a run panicked", "panic", r, "stack", string(debug.Stack()))
