@@ -6,8 +6,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -258,4 +260,39 @@ func TestFailureWhileOpeningIsAnError(t *testing.T) {
 	}
 	p.wrap = nil
 	p.open()
+}
+
+// Nothing comes back from a disk that has failed, not even what worked late:
+// the goroutine that asked is raft's, and must not go on.
+func TestNothingReturnsFromAFailedDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan error, 1)
+		log := &faultyStore{LogStore: raft.NewInmemStore()}
+		d := &disk{logs: log, failure: newFailure(hclog.NewNullLogger(), func(err error) { told <- err }), progress: &atomic.Uint64{}, stallAfter: 2 * time.Second}
+		d.armed.Store(true)
+		var returned atomic.Int32
+		store := func() {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = d.StoreLogs([]*raft.Log{{Index: 1, Term: 1}})
+				returned.Add(1)
+			}()
+			<-done
+		}
+		log.befall(func() error { time.Sleep(1999 * time.Millisecond); return nil })
+		if store(); returned.Load() != 1 || d.failure.failed() {
+			t.Fatalf("a slow disk: %v", d.failure.cause())
+		}
+		log.befall(func() error { time.Sleep(2001 * time.Millisecond); return nil })
+		store()
+		if err := <-told; wasmatrix.CodeOf(err) != wasmatrix.CodeStorage {
+			t.Fatal(err)
+		}
+		log.befall(func() error { return nil })
+		store()
+		if returned.Load() != 1 {
+			t.Fatal("a call to a failed disk returned")
+		}
+	})
 }

@@ -228,3 +228,57 @@ func TestLateAnswersConfirmNothing(t *testing.T) {
 		t.Fatal("a peer of a later term confirms ours")
 	}
 }
+
+// An election must not be lost because a peer has restarted since the last one.
+func TestVotesSurviveARestartOfThePeer(t *testing.T) {
+	c := newPeers(t, 2, nil)
+	a, b := c.peers[0], c.peers[1]
+	ask := func() error {
+		var resp raft.RequestVoteResponse
+		return a.transport.RequestVote(raft.ServerID(b.conf.ID), "", &raft.RequestVoteRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(a.conf.ID), Addr: []byte("a:1")},
+			Candidate: []byte("a:1"),
+		}, &resp)
+	}
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	b.stop()
+	b.open()
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A leader that is stopped in its tracks, as by SIGSTOP or a hanging disk, does
+// not notice that its lease has run out and another leads. Its reads must wait
+// for the others' word, and not take for it what they said before.
+func TestI2_StoppedLeaderReadsNothingStale(t *testing.T) {
+	c, faults := faulty(t, func(conf *Config) { conf.StallAfter = time.Hour })
+	c.must("old")
+	l := c.leader()
+	release, hung := make(chan struct{}), make(chan struct{}, 64)
+	faults[l].befall(func() error { hung <- struct{}{}; <-release; return nil })
+	go func() { _, _, _ = l.Propose(within30(t), []byte("hung")) }()
+	<-hung
+	l.valve.close()
+	next := c.leader(c.others(l)...)
+	if _, _, err := next.Propose(within30(t), []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if !l.Leader().Self {
+		t.Fatal("the stopped leader has noticed: this test has lost its ground")
+	}
+	read := make(chan error, 1)
+	go func() { _, err := l.Read(within30(t)); read <- err }()
+	select {
+	case err := <-read:
+		t.Fatalf("a leader that is cut off confirmed its read: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	l.valve.open()
+	close(release)
+	if err := <-read; err == nil && !slices.Contains(l.machine.all(), "new") {
+		t.Fatal("a stale read")
+	}
+}

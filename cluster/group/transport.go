@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -12,12 +13,16 @@ import (
 	"github.com/wasmatrix/wasmatrix/cluster/stream"
 )
 
+// maxPool is how many idle connections to a peer are kept.
+const maxPool = 3
+
 // transport is raft's network transport with three changes: it has no short
 // cut for heartbeats, its targets say which server is meant, and it remembers
 // which peers confirmed our term when, which is what reads rest on.
 type transport struct {
 	*raft.NetworkTransport
 	resolve func(wasmatrix.ServerID) (string, bool)
+	hurry   time.Duration // what a request may take to be worth repeating
 	// starting is called when raft has read its disk and is about to start its
 	// goroutines.
 	starting func()
@@ -47,7 +52,7 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, resolve func(wa
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  layer,
-			MaxPool: 3,
+			MaxPool: maxPool,
 			// The pipeline can wedge (raft#612), and with batches of commands it
 			// gains nothing.
 			MaxRPCsInFlight:         1,
@@ -56,6 +61,7 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, resolve func(wa
 			Logger:                  log,
 		}),
 		resolve: resolve,
+		hurry:   timeout / 10,
 		acks:    make(map[raft.ServerID]ack),
 		acked:   make(chan struct{}, 1),
 	}
@@ -134,14 +140,31 @@ func (t *transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
+// again repeats a request for a vote, which a peer answers the same each time,
+// while it fails on a connection of before the peer's restart: an election
+// should not be lost to that. Failing to dial is final.
+func (t *transport) again(ask func() error) error {
+	var err error
+	for range maxPool + 1 {
+		begin := time.Now()
+		if err = ask(); err == nil || time.Since(begin) > t.hurry {
+			return err
+		}
+		if _, ok := errors.AsType[*wasmatrix.Error](err); ok {
+			return err
+		}
+	}
+	return err
+}
+
 // RequestVote implements [raft.Transport].
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return t.NetworkTransport.RequestVote(id, t.address(id, target), req, resp)
+	return t.again(func() error { return t.NetworkTransport.RequestVote(id, t.address(id, target), req, resp) })
 }
 
 // RequestPreVote implements [raft.WithPreVote].
 func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return t.NetworkTransport.RequestPreVote(id, t.address(id, target), req, resp)
+	return t.again(func() error { return t.NetworkTransport.RequestPreVote(id, t.address(id, target), req, resp) })
 }
 
 // InstallSnapshot implements [raft.Transport].
