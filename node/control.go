@@ -41,7 +41,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 // keepLease registers and renews until ctx ends.
 func (n *Node) keepLease(ctx context.Context) {
-	retry := backoff{first: 50 * time.Millisecond, limit: time.Second}
+	retry := backoff{first: 50 * time.Millisecond, limit: 500 * time.Millisecond}
 	enrolled, lost := false, false
 	ttl := defaultTTL
 	for ctx.Err() == nil {

@@ -8,7 +8,7 @@ import (
 
 // maxGraves bounds what is remembered of ended instances. It covers orders that
 // were on their way when an instance ended.
-const maxGraves = 1 << 16
+const maxGraves = 1 << 14
 
 // grave is what is left of an instance that this node has ended, or was told
 // to end before it began.

@@ -11,7 +11,9 @@ import (
 const (
 	maxBatch      = 1000    // reports in one message
 	maxBatchBytes = 1 << 20 // of their texts, about
-	reportTimeout = 10 * time.Second
+	// reportTimeout is short, since a leader that stalls is soon succeeded by one
+	// that answers, and a report that arrives twice does no harm.
+	reportTimeout = 3 * time.Second
 	// maxPending bounds the unacknowledged reports of one instance. It is even,
 	// since they go by pairs.
 	maxPending = 16
