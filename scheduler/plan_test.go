@@ -15,15 +15,15 @@ import (
 const page = wasmatrix.WasmPage
 
 // drawCluster makes a few small nodes, so that capacity runs out often.
-func drawCluster(t *rapid.T) *cluster {
+func drawCluster(t *rapid.T, least int) *cluster {
 	c := newCluster()
-	for i := range rapid.IntRange(0, 8).Draw(t, "nodes") {
+	for i := range rapid.IntRange(least, 8).Draw(t, "nodes") {
 		id := wasmatrix.NodeID(fmt.Sprintf("n%d", i))
 		n := &wasmatrix.Node{
 			ID: id, Status: rapid.SampledFrom([]wasmatrix.NodeStatus{wasmatrix.NodeUp, wasmatrix.NodeUp, wasmatrix.NodeUp, wasmatrix.NodeDown}).Draw(t, "status"),
 			Draining: rapid.IntRange(0, 5).Draw(t, "draining") == 0,
 			Labels:   map[string]string{wasmatrix.LabelNode: string(id), "zone": rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "zone")},
-			Capacity: wasmatrix.Capacity{Memory: page * uint64(rapid.IntRange(0, 20).Draw(t, "memory")), Instances: uint32(rapid.IntRange(0, 8).Draw(t, "instances"))},
+			Capacity: wasmatrix.Capacity{Memory: page * uint64(rapid.IntRange(4*least, 20+20*least).Draw(t, "memory")), Instances: uint32(rapid.IntRange(2*least, 8+20*least).Draw(t, "instances"))},
 		}
 		// A node may hold more than it offers, after it registered with less.
 		c.add(n, wasmatrix.Capacity{
@@ -45,10 +45,10 @@ func drawSpec(t *rapid.T) *wasmatrix.Spec {
 	return s
 }
 
-func drawRequests(t *rapid.T) []scheduler.Request {
-	specs := rapid.SliceOfN(rapid.Custom(drawSpec), 1, 4).Draw(t, "specs")
+func drawRequests(t *rapid.T, least int) []scheduler.Request {
+	specs := rapid.SliceOfN(rapid.Custom(drawSpec), min(least, 3), 4).Draw(t, "specs")
 	ids := rapid.SampledFrom([]wasmatrix.NodeID{"n0", "n1", "n2", "n9"})
-	requests := make([]scheduler.Request, rapid.IntRange(1, 15).Draw(t, "requests"))
+	requests := make([]scheduler.Request, rapid.IntRange(least, 2*least+13).Draw(t, "requests"))
 	for r := range requests {
 		requests[r] = scheduler.Request{
 			Spec:    rapid.SampledFrom(specs).Draw(t, "spec"),
@@ -85,7 +85,7 @@ func accepts(n *wasmatrix.Node, used wasmatrix.Capacity, s *wasmatrix.Spec) bool
 // goes where it must not, and nothing is refused that would fit.
 func TestPlanIsSoundAndComplete(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c, requests, policy := drawCluster(t), drawRequests(t), drawPolicy(t)
+		c, requests, policy := drawCluster(t, 0), drawRequests(t, 1), drawPolicy(t)
 		decisions := scheduler.Plan(c, requests, planTime, policy)
 		if len(decisions) != len(requests) {
 			t.Fatalf("%d decisions for %d requests", len(decisions), len(requests))
@@ -156,7 +156,7 @@ func checkFailure(t *rapid.T, c *cluster, r int, req scheduler.Request, d schedu
 // TestPlanIsDeterministic also shows that the argument is left alone.
 func TestPlanIsDeterministic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c, requests, policy := drawCluster(t), drawRequests(t), drawPolicy(t)
+		c, requests, policy := drawCluster(t, 0), drawRequests(t, 1), drawPolicy(t)
 		first := scheduler.Plan(c, requests, planTime, policy)
 		// Equal specs at other addresses must not matter, nor their order in memory.
 		for r := range requests {
@@ -173,7 +173,9 @@ func TestPlanIsDeterministic(t *testing.T) {
 // nodes, so that the heaps cannot be out of date unnoticed.
 func TestPlanChoosesTheBest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c, requests, policy := drawCluster(t), drawRequests(t), drawPolicy(t)
+		// Many requests of a few kinds, since what one kind takes must be seen by
+		// the others.
+		c, requests, policy := drawCluster(t, 2), drawRequests(t, 12), drawPolicy(t)
 		for r := range requests {
 			requests[r].Instances = []wasmatrix.InstanceID{"i"}
 		}

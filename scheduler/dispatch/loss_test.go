@@ -194,6 +194,7 @@ func TestExclusiveInstanceWaitsForTheLease(t *testing.T) {
 				ids := w.mustStart(item("x", 2, w.spec(exclusive)))
 				free := w.mustStart(item("y", 2, w.spec()))
 				w.await("all run", w.running(append(ids, free...)...))
+				time.Sleep(20 * time.Second) // the beginning of the term is long ago
 				p := nodes[0]
 				harmed := time.Now()
 				harm(w, p)
@@ -215,6 +216,26 @@ func TestExclusiveInstanceWaitsForTheLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCondemnedNodeIsGrantedNothing: from the moment at which a node is taken
+// for gone, its lease cannot grow, or what it has could not be placed in time.
+func TestCondemnedNodeIsGrantedNothing(t *testing.T) {
+	inWorld(t, dispatch.Config{}, []uint32{2, 2}, func(t *testing.T, w *world, nodes []*process) {
+		synctest.Wait()
+		p := nodes[0]
+		p.set(func() { p.cut = true })
+		w.set(func() { w.delay = time.Second })
+		w.d().Suspect("n0", "test")
+		time.Sleep(1500 * time.Millisecond) // two pings in vain, and the proposal is under way
+		if s := w.nodeStatus("n0"); s != wasmatrix.NodeUp {
+			t.Fatalf("n0 is %s already", s)
+		}
+		if l, err := w.d().Renew(t.Context(), "n0", p.boot); err != nil || l.TTL != 0 || !l.Resync {
+			t.Errorf("%+v, %v", l, err)
+		}
+		w.await("it is down", func() bool { return w.nodeStatus("n0") == wasmatrix.NodeDown })
+	})
 }
 
 // TestUnreachableNodeIsRefused: a node to which no order could be sent, or

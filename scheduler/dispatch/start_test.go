@@ -188,14 +188,18 @@ func TestRetriedStartHasItsEffectOnce(t *testing.T) {
 		if _, err := w.d().Start(t.Context(), again); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
 			t.Errorf("same ID, other body: %v", err)
 		}
-		// Both at once, before either is known.
+		// Many at once, none of them known yet, and room for one: they are planned
+		// together, behind another request that is under way.
 		var wg sync.WaitGroup
+		w.set(func() { w.delay = 50 * time.Millisecond })
+		wg.Go(func() { w.mustStart(item("c", 8, w.spec())) })
+		synctest.Wait()
 		for range 10 {
 			wg.Go(func() { w.mustStart(item("b", 1, w.spec())) })
 		}
 		wg.Wait()
 		w.await("it runs though its first caller heard nothing", w.running("a-0", "b-0"))
-		if n := w.state().InstanceCount(); n != 2 {
+		if n := w.state().InstanceCount(); n != 10 {
 			t.Errorf("%d instances exist", n)
 		}
 	})
