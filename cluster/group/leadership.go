@@ -178,7 +178,7 @@ func (g *Group) LeadershipChanged() (changes <-chan Leader, cancel func()) {
 func (g *Group) Lead(ctx context.Context, work func(ctx context.Context, term uint64)) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(g.ctx, stop)()
+	defer context.AfterFunc(g.ctx, stop)() //nolint:contextcheck // Lead ends with its caller or the group, whichever is first
 	changes, cancel := g.LeadershipChanged()
 	defer cancel()
 	done := uint64(0) // the last term that work was run in
@@ -186,7 +186,7 @@ func (g *Group) Lead(ctx context.Context, work func(ctx context.Context, term ui
 		if term, tenure := g.leadership.current(); tenure != nil && term != done {
 			done = term
 			during, end := context.WithCancel(ctx)
-			unlink := context.AfterFunc(tenure, end)
+			unlink := context.AfterFunc(tenure, end) //nolint:contextcheck // likewise: or with the term
 			work(during, term)
 			unlink()
 			end()

@@ -52,7 +52,7 @@ func (v versionError) Error() string {
 	return fmt.Sprintf("the other side speaks version %d of the server protocol, this build version %d", byte(v), protoVersion)
 }
 
-func appendHello(b []byte, h hello) ([]byte, error) {
+func encodeHello(h hello) ([]byte, error) {
 	body := make([]byte, 0, 128)
 	for _, s := range []string{h.kind, string(h.cluster), string(h.source), string(h.target)} {
 		if len(s) > maxString {
@@ -61,10 +61,10 @@ func appendHello(b []byte, h hello) ([]byte, error) {
 		body = append(body, byte(len(s)))
 		body = append(body, s...)
 	}
-	return appendFrame(b, body), nil
+	return frame(body), nil
 }
 
-func appendReply(b []byte, r reply) []byte {
+func encodeReply(r reply) []byte {
 	if len(r.message) > maxMessage {
 		r.message = r.message[:maxMessage]
 	}
@@ -77,10 +77,11 @@ func appendReply(b []byte, r reply) []byte {
 	body = append(body, code...)
 	body = binary.BigEndian.AppendUint16(body, uint16(len(r.message)))
 	body = append(body, r.message...)
-	return appendFrame(b, body)
+	return frame(body)
 }
 
-func appendFrame(b, body []byte) []byte {
+func frame(body []byte) []byte {
+	b := make([]byte, 0, headerLen+len(body))
 	b = append(b, magic...)
 	b = append(b, protoVersion)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))

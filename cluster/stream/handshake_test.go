@@ -21,7 +21,7 @@ func TestHandshakeRoundTrip(t *testing.T) {
 			source:  wasmatrix.ServerID(name.Draw(t, "source")),
 			target:  wasmatrix.ServerID(name.Draw(t, "target")),
 		}
-		b, err := appendHello(nil, h)
+		b, err := encodeHello(h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestHandshakeRoundTrip(t *testing.T) {
 			t.Fatalf("%d of %d bytes behind the handshake are left", r.Len(), len(rest))
 		}
 		a := reply{code: wasmatrix.Code(rapid.StringN(0, -1, maxString).Draw(t, "code")), message: rapid.StringN(0, -1, maxMessage).Draw(t, "message")}
-		answer, err := readReply(bytes.NewReader(appendReply(nil, a)))
+		answer, err := readReply(bytes.NewReader(encodeReply(a)))
 		if err != nil || answer != a {
 			t.Fatalf("got %+v, %v; want %+v", answer, err, a)
 		}
@@ -46,7 +46,7 @@ func TestHandshakeRoundTrip(t *testing.T) {
 func TestHandshakeIsLegibleForEver(t *testing.T) {
 	const wire = "wmtx\x01\x00\x22" + "\x09raft/main" + "\x01c" + "\x0aa.00000000" + "\x0ab.11111111"
 	want := hello{kind: "raft/main", cluster: "c", source: "a.00000000", target: "b.11111111"}
-	b, err := appendHello(nil, want)
+	b, err := encodeHello(want)
 	if err != nil || string(b) != wire {
 		t.Fatalf("sent %q, %v; want %q", b, err, wire)
 	}
@@ -55,23 +55,23 @@ func TestHandshakeIsLegibleForEver(t *testing.T) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 	const refusal = "wmtx\x01\x00\x0d" + "\x08CONFLICT" + "\x00\x02no"
-	if b := appendReply(nil, reply{code: wasmatrix.CodeConflict, message: "no"}); string(b) != refusal {
+	if b := encodeReply(reply{code: wasmatrix.CodeConflict, message: "no"}); string(b) != refusal {
 		t.Fatalf("answered %q", b)
 	}
 }
 
 func TestLongNamesAreNotSent(t *testing.T) {
-	if _, err := appendHello(nil, hello{kind: strings.Repeat("x", maxString+1), source: "a", target: "b"}); !errors.Is(err, errMalformed) {
+	if _, err := encodeHello(hello{kind: strings.Repeat("x", maxString+1), source: "a", target: "b"}); !errors.Is(err, errMalformed) {
 		t.Fatalf("got %v", err)
 	}
-	r, err := readReply(bytes.NewReader(appendReply(nil, reply{code: "X", message: strings.Repeat("x", 5000)})))
+	r, err := readReply(bytes.NewReader(encodeReply(reply{code: "X", message: strings.Repeat("x", 5000)})))
 	if err != nil || len(r.message) != maxMessage {
 		t.Fatalf("%d bytes, %v", len(r.message), err)
 	}
 }
 
 func FuzzReadHello(f *testing.F) {
-	seed, err := appendHello(nil, hello{kind: "raft/main", cluster: "c", source: "a", target: "b"})
+	seed, err := encodeHello(hello{kind: "raft/main", cluster: "c", source: "a", target: "b"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func FuzzReadHello(f *testing.F) {
 		if h.kind == "" || h.source == "" || h.target == "" {
 			t.Fatalf("accepted %+v", h)
 		}
-		again, err := appendHello(nil, h)
+		again, err := encodeHello(h)
 		if err != nil || !bytes.HasPrefix(b, again) {
 			t.Fatalf("%q became %q, %v", b, again, err)
 		}
@@ -93,14 +93,14 @@ func FuzzReadHello(f *testing.F) {
 }
 
 func FuzzReadReply(f *testing.F) {
-	f.Add(appendReply(nil, reply{code: wasmatrix.CodeConflict, message: "no"}))
-	f.Add(appendReply(nil, reply{}))
+	f.Add(encodeReply(reply{code: wasmatrix.CodeConflict, message: "no"}))
+	f.Add(encodeReply(reply{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := readReply(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		again, err := readReply(bytes.NewReader(appendReply(nil, r)))
+		again, err := readReply(bytes.NewReader(encodeReply(r)))
 		if err != nil || again != r {
 			t.Fatalf("%+v became %+v, %v", r, again, err)
 		}

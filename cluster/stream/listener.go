@@ -198,13 +198,13 @@ func (l *Listener) Dial(ctx context.Context, kind string, target wasmatrix.Serve
 }
 
 func (l *Listener) dial(ctx context.Context, kind string, target wasmatrix.ServerID, addr string) (*conn, error) {
-	frame, err := appendHello(nil, hello{kind: kind, cluster: l.conf.Cluster(), source: l.conf.Self, target: target})
+	frame, err := encodeHello(hello{kind: kind, cluster: l.conf.Cluster(), source: l.conf.Self, target: target})
 	if err != nil || kind == "" || target == "" {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "cannot dial %q at %s for %q", target, addr, kind)
 	}
 	during, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(l.ctx, cancel)()
+	defer context.AfterFunc(l.ctx, cancel)() //nolint:contextcheck // dialling ends with its caller or the listener, whichever is first
 	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(during, "tcp", addr)
 	if err != nil {
 		return nil, l.dialError(ctx, target, addr, err)
@@ -319,15 +319,15 @@ func (l *Listener) welcome(c *conn) error {
 	h, err := readHello(c)
 	if err != nil {
 		if _, ok := errors.AsType[versionError](err); ok {
-			_, _ = c.Write(appendReply(nil, reply{code: wasmatrix.CodeCommunication, message: err.Error()}))
+			_, _ = c.Write(encodeReply(reply{code: wasmatrix.CodeCommunication, message: err.Error()}))
 		}
 		return err
 	}
 	if refusal := l.refusal(h); refusal != nil {
-		_, _ = c.Write(appendReply(nil, reply{code: refusal.Code, message: refusal.Message}))
+		_, _ = c.Write(encodeReply(reply{code: refusal.Code, message: refusal.Message}))
 		return fmt.Errorf("from server %s: %w", h.source, refusal)
 	}
-	if _, err := c.Write(appendReply(nil, reply{})); err != nil {
+	if _, err := c.Write(encodeReply(reply{})); err != nil {
 		return err
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
