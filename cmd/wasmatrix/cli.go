@@ -186,7 +186,11 @@ func (c *cli) call(body func(ctx context.Context, cl *client.Client, args []stri
 			return err
 		}
 		defer cl.Close()
-		return c.hint(body(cmd.Context(), cl, args))
+		err = body(cmd.Context(), cl, args)
+		if cmd.Context().Err() != nil && err != nil && wasmatrix.CodeOf(err) != wasmatrix.CodeTimeout {
+			err = wasmatrix.Errorf(wasmatrix.CodeTimeout, "interrupted").With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
+		}
+		return c.hint(err)
 	}
 }
 

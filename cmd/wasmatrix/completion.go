@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +52,7 @@ const maxCompletions = 200
 // ask makes a completion function out of a question to the server. When it is
 // not answered in time there is nothing to propose.
 func (c *cli) ask(question func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		cl, err := c.connect()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -67,6 +69,7 @@ func (c *cli) ask(question func(context.Context, *client.Client) ([]string, erro
 			cobra.CompDebugln(err.Error(), false)
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		found = slices.DeleteFunc(found, func(s string) bool { return !strings.HasPrefix(s, typed) })
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -34,8 +34,8 @@ type fakeServer struct {
 	mu        sync.Mutex
 	cond      *sync.Cond // on streams
 	last      map[string]proto.Message
-	streams   map[string]int // opened, by name
-	broken    int            // streams of events that break before the next index
+	streams   map[string]int  // opened, by name
+	broken    map[string]bool // streams that have broken once
 	instances []*api.Instance
 	modules   []*api.Module
 	pushed    map[string][]byte
@@ -45,7 +45,7 @@ type fakeServer struct {
 }
 
 func startFake() (*fakeServer, func()) {
-	f := &fakeServer{last: map[string]proto.Message{}, streams: map[string]int{}, pushed: map[string][]byte{}, leader: "a.0badcafe"}
+	f := &fakeServer{last: map[string]proto.Message{}, streams: map[string]int{}, broken: map[string]bool{}, pushed: map[string][]byte{}, leader: "a.0badcafe"}
 	f.cond = sync.NewCond(&f.mu)
 	f.instances = fakeInstances()
 	f.modules = []*api.Module{{
@@ -138,13 +138,23 @@ func (f *fakeServer) note(m proto.Message) {
 	f.last[string(m.ProtoReflect().Descriptor().Name())] = proto.Clone(m)
 }
 
-// opened counts a stream, and waits with its script for it.
-func (f *fakeServer) opened(name string) int {
+// opened counts a stream that has sent what it has so far.
+func (f *fakeServer) opened(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.streams[name]++
 	f.cond.Broadcast()
-	return f.streams[name]
+}
+
+// breaks reports whether a stream should break, which the first of a name does.
+func (f *fakeServer) breaks(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken[name] {
+		return false
+	}
+	f.broken[name] = true
+	return true
 }
 
 func (f *fakeServer) waitStream(name string) {
@@ -153,7 +163,6 @@ func (f *fakeServer) waitStream(name string) {
 	for f.streams[name] == 0 {
 		f.cond.Wait()
 	}
-	f.streams[name] = 0
 }
 
 // errorInterceptor puts the details into errors as servers do.
@@ -275,9 +284,10 @@ func (s fakeInstanceService) WatchInstances(ctx context.Context, req *api.WatchI
 			return err
 		}
 	}
-	if n := s.opened("WatchInstances"); n == 1 {
+	if s.breaks("WatchInstances") {
 		return wire.ToConnect(wasmatrix.Errorf(wasmatrix.CodeCommunication, "shutting down"))
 	}
+	s.opened("WatchInstances")
 	if i.GetInstanceId() == "forever" {
 		<-ctx.Done()
 		return nil
@@ -473,11 +483,7 @@ func (s fakeEventService) WatchEvents(ctx context.Context, req *api.WatchEventsR
 	if err := out.Send(&api.WatchEventsResponse{Events: []*api.Event{fakeEvent(next), fakeEvent(next + 1)}, Next: next + 2, Missed: missed}); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	broken := s.broken
-	s.broken++
-	s.mu.Unlock()
-	if broken == 0 {
+	if s.breaks("WatchEvents") {
 		return wire.ToConnect(wasmatrix.Errorf(wasmatrix.CodeNoLeader, "electing"))
 	}
 	s.opened("WatchEvents")

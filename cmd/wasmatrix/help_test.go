@@ -96,7 +96,6 @@ func testCLI() *cli {
 	return newCLI(os.Stdin, os.Stdout, os.Stderr)
 }
 
-
 func firstDifference(got, want string) string {
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range min(len(g), len(w)) {

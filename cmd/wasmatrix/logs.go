@@ -36,22 +36,33 @@ first piece is said on stderr.`,
 	flags.Uint32VarP(&tail, "tail", "n", 0, "only the last so many lines of what there is (0 is all)")
 	flags.BoolVar(&stdout, "stdout", false, "only stdout")
 	flags.BoolVar(&stderr, "stderr", false, "only stderr")
-	cmd.MarkFlagsMutuallyExclusive("stdout", "stderr")
 	completeFlag(cmd, "tail", cobra.NoFileCompletions)
-	cmd.RunE = c.call(func(ctx context.Context, cl *client.Client, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req := &api.StreamLogsRequest{InstanceId: args[0], Follow: follow, TailLines: tail}
 		switch {
+		case stdout && stderr:
+			return usagef("--stdout and --stderr exclude each other; without either there are both")
 		case stdout:
 			req.Stream = api.LogStream_LOG_STREAM_STDOUT
 		case stderr:
 			req.Stream = api.LogStream_LOG_STREAM_STDERR
 		}
-		return c.logs(ctx, cl, req)
-	})
+		return c.call(func(ctx context.Context, cl *client.Client, _ []string) error {
+			return c.logs(ctx, cl, req)
+		})(cmd, args)
+	}
 	return cmd
 }
 
 func (c *cli) logs(ctx context.Context, cl *client.Client, req *api.StreamLogsRequest) error {
+	err := c.showLogs(ctx, cl, req)
+	if req.GetFollow() && ctx.Err() != nil {
+		return nil // Ctrl-C is how one ends this
+	}
+	return err
+}
+
+func (c *cli) showLogs(ctx context.Context, cl *client.Client, req *api.StreamLogsRequest) error {
 	stream, err := cl.Instances.StreamLogs(ctx, req)
 	if err != nil {
 		return err
@@ -61,9 +72,6 @@ func (c *cli) logs(ctx context.Context, cl *client.Client, req *api.StreamLogsRe
 		if err := c.logPiece(stream.Msg()); err != nil {
 			return err
 		}
-	}
-	if req.GetFollow() && ctx.Err() != nil {
-		return nil // Ctrl-C is how one ends this
 	}
 	return stream.Err()
 }

@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -53,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"code":    scriptCode,
 			"request": scriptRequest,
 			"fake":    scriptFake,
+			"await":   scriptAwait,
 		},
 	})
 }
@@ -97,12 +100,23 @@ func scriptRequest(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), append(b, '\n'), 0o600))
 }
 
+// scriptAwait waits until a file has what a regular expression matches.
+func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[1])
+	for {
+		if b, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && want.Match(b) {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // scriptFake changes the server, or waits for it:
 //
+//	fake clear         forgets which streams were opened
 //	fake stream NAME   waits until a stream was opened
 //	fake hold          lets streams of logs stay open
 //	fake leaderless    takes the leader away
-//	fake steady        lets streams of events not break
 //	fake pushed N      wants N modules to have been pushed
 //	fake restored FILE wants a file to have been restored
 func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
@@ -118,8 +132,8 @@ func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
 		fake.hold = true
 	case "leaderless":
 		fake.leader = ""
-	case "steady":
-		fake.broken = 1
+	case "clear":
+		clear(fake.streams)
 	case "pushed":
 		if strconv.Itoa(len(fake.pushed)) != args[1] {
 			ts.Fatalf("%d modules were pushed", len(fake.pushed))

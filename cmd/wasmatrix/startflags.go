@@ -49,7 +49,7 @@ func (s *startFlags) register(cmd *cobra.Command, c *cli) {
 	}
 	completeFlag(cmd, "restart", cobra.FixedCompletions([]string{"never", "on_failure", "always"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "constraint", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		nodes, d := c.nodeIDs()(cmd, args, typed)
+		nodes, d := c.nodeIDs()(cmd, args, strings.TrimPrefix(typed, wasmatrix.LabelNode+"="))
 		for i := range nodes {
 			nodes[i] = wasmatrix.LabelNode + "=" + nodes[i]
 		}
