@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if cfg.AdvertiseAddr != "" {
 		advertise = net.JoinHostPort(cfg.AdvertiseAddr, "0") // the port bound
 	}
-	if c.stream, err = stream.Listen(stream.Config{
+	if c.stream, err = stream.Listen(stream.Config{ //nolint:contextcheck // it lives until Close
 		Bind:      net.JoinHostPort(cfg.BindAddr, strconv.Itoa(cfg.RaftPort)),
 		Advertise: advertise,
 		Self:      c.identity.Server(),
@@ -104,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if c.group, err = c.openGroup(); err != nil {
 		return nil, err
 	}
-	if err := c.openGossip(); err != nil {
+	if err := c.openGossip(); err != nil { //nolint:contextcheck // it lives until Close
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -288,7 +289,7 @@ func TestAnotherClusterIsRefused(t *testing.T) {
 	}
 	// Past those, the leader refuses, also where the newcomer does not say.
 	_, err = b.admit(t.Context(), &request{From: a.Identity().Server, Cluster: a.Identity().Cluster, Addr: a.Addrs().Raft, State: true})
-	if refused, ok := err.(*controlError); !ok || !refused.Fatal {
+	if refused, ok := errors.AsType[*controlError](err); !ok || !refused.Fatal {
 		t.Errorf("admit = %v, want a fatal refusal", err)
 	}
 	if _, err = b.admit(t.Context(), &request{From: a.Identity().Server, Addr: a.Addrs().Raft, State: true}); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
@@ -526,7 +527,7 @@ func TestOpenRefuses(t *testing.T) {
 		"negative expectations":  {func(c *Config) { c.BootstrapExpect = -1 }, wasmatrix.CodeInvalidRequest, "bootstrap_expect"},
 		"a directory in use":     {func(c *Config) { c.DataDir, c.Name = a.cfg.DataDir, "a" }, wasmatrix.CodeConflict, ""},
 		"a raft port in use":     {func(c *Config) { c.RaftPort = a.cfg.RaftPort }, wasmatrix.CodeConflict, "already in use"},
-		"a gossip port in use":   {func(c *Config) { c.GossipPort = a.cfg.GossipPort }, wasmatrix.CodeCommunication, "already in use"},
+		"a gossip port in use":   {func(c *Config) { c.GossipPort = a.cfg.GossipPort }, wasmatrix.CodeConflict, "already in use"},
 		"an unknown log store":   {func(c *Config) { c.LogStore = "tape" }, wasmatrix.CodeValidation, "tape"},
 		"tags that are too long": {func(c *Config) { c.Version = strings.Repeat("v", 600) }, wasmatrix.CodeValidation, "512"},
 	} {

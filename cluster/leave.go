@@ -27,15 +27,13 @@ func (c *Cluster) Join(ctx context.Context, addrs []string) (int, error) {
 // changed then, but leadership perhaps. Close it after success.
 func (c *Cluster) Leave(ctx context.Context) error {
 	self := c.identity.Server()
-	voters, voter := 0, false
+	member, lastVoter := false, true
 	for _, s := range c.servers() {
-		if s.Voter {
-			voters++
-			voter = voter || s.ID == self
-		}
+		member = member || s.ID == self
+		lastVoter = lastVoter && s.Voter == (s.ID == self)
 	}
 	c.setLeaving(true)
-	if c.inConfiguration(self) && !(voter && voters == 1) {
+	if member && !lastVoter {
 		if err := c.removeThroughLeader(ctx, self); err != nil {
 			c.setLeaving(false)
 			return err

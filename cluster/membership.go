@@ -104,22 +104,34 @@ func (v *pilotView) silence(id wasmatrix.ServerID) (time.Duration, serverStats) 
 	return time.Since(v.since), serverStats{}
 }
 
-// KnownServers lists the servers of the configuration. One counts as failed
-// only after it has answered nobody here for the whole grace and gossip does
-// not see it either; autopilot would remove at once what is missing here.
+// judge says what autopilot is to think of a server by what gossip thinks, ""
+// where it knows nothing, and by how long the server has not answered the leader.
+// One counts as failed only when both have lost it, the leader for the whole
+// grace. One that said it goes should have been removed, and has little grace.
+func (a Autopilot) judge(status gossip.Status, silent time.Duration) autopilot.NodeStatus {
+	switch {
+	case status == gossip.StatusAlive:
+		return autopilot.NodeAlive
+	case silent > a.DeadServerGrace:
+		return autopilot.NodeFailed
+	case status == gossip.StatusLeft && silent > 3*a.LastContactThreshold:
+		return autopilot.NodeLeft
+	default:
+		return autopilot.NodeAlive
+	}
+}
+
+// KnownServers lists all servers of the configuration: autopilot would remove
+// at once what is missing here.
 func (v *pilotView) KnownServers() map[raft.ServerID]*autopilot.Server {
 	leader := v.c.group.Leader()
 	out := make(map[raft.ServerID]*autopilot.Server)
 	for _, s := range v.c.servers() {
-		m, known := v.c.member(s.ID)
+		m, _ := v.c.member(s.ID)
 		silent, _ := v.silence(s.ID)
 		status := autopilot.NodeAlive
-		switch {
-		case s.ID == v.c.identity.Server() || known && m.Status == gossip.StatusAlive:
-		case silent > v.c.autopilot.DeadServerGrace:
-			status = autopilot.NodeFailed
-		case known && m.Status == gossip.StatusLeft && silent > 3*v.c.autopilot.LastContactThreshold:
-			status = autopilot.NodeLeft
+		if s.ID != v.c.identity.Server() {
+			status = v.c.autopilot.judge(m.Status, silent)
 		}
 		out[raft.ServerID(s.ID)] = &autopilot.Server{
 			ID:          raft.ServerID(s.ID),

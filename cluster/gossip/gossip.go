@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -117,6 +119,10 @@ type Gossip struct {
 
 // Open starts to listen and to contact the addresses of cfg.RetryJoin. It does
 // not wait for any of them.
+//
+// Errors: INVALID_REQUEST for a name or address that is none, VALIDATION_ERROR
+// for tags that do not fit and an address that is not ours, CONFLICT where the
+// port is taken.
 func Open(cfg Config) (*Gossip, error) {
 	if err := wasmatrix.ValidateName("agent name", cfg.Name); err != nil {
 		return nil, err
@@ -147,7 +153,11 @@ func Open(cfg Config) (*Gossip, error) {
 		return nil, err
 	}
 	if g.ml, err = memberlist.Create(mc); err != nil {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeCommunication, "gossip cannot listen on %s: %w", cfg.Bind, err)
+		// memberlist flattens the error, and looks at its text itself.
+		if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "the address %s for gossip is already in use: %w", cfg.Bind, err)
+		}
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "cannot listen on %s for gossip: %w", cfg.Bind, err)
 	}
 	// Read once: SetTags makes memberlist write to its node while others read.
 	node := g.ml.LocalNode()

@@ -159,7 +159,7 @@ func TestADeadMemberIsContactedAgain(t *testing.T) {
 	b.Close()
 	await(t, a, "b dead", status("server/b", StatusDead))
 	// b comes back and contacts nobody.
-	b = open(t, RoleServer, "b", func(c *Config) { c.Bind = addr })
+	open(t, RoleServer, "b", func(c *Config) { c.Bind = addr })
 	await(t, a, "b again", status("server/b", StatusAlive))
 }
 
@@ -276,7 +276,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no role":         {Config{Name: "a", Bind: "127.0.0.1:0"}, wasmatrix.CodeInvalidRequest, "role"},
 		"a host to bind":  {Config{Role: RoleNode, Name: "a", Bind: "localhost:0"}, wasmatrix.CodeInvalidRequest, "localhost:0"},
 		"no port to bind": {Config{Role: RoleNode, Name: "a", Bind: "127.0.0.1"}, wasmatrix.CodeInvalidRequest, "127.0.0.1"},
-		"a port in use":   {Config{Role: RoleNode, Name: "a", Bind: taken.Addr()}, wasmatrix.CodeCommunication, "address already in use"},
+		"a port in use":   {Config{Role: RoleNode, Name: "a", Bind: taken.Addr()}, wasmatrix.CodeConflict, "already in use"},
 	} {
 		g, err := Open(c.cfg)
 		if err == nil {
