@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/scheduler"
-	"pgregory.net/rapid"
 )
 
 const page = wasmatrix.WasmPage

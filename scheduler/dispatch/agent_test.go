@@ -20,7 +20,6 @@ type process struct {
 	boot wasmatrix.BootID
 	addr string
 	cap  wasmatrix.Capacity
-	ttl  time.Duration // of the last lease
 
 	dead chan struct{} // closed when it is killed
 	done chan struct{} // closed when its goroutine has ended

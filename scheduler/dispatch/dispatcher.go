@@ -36,7 +36,7 @@ func (d *Dispatcher) Lead(ctx context.Context, term uint64) {
 	defer func() { <-d.leading }()
 	t := newTenure(ctx, d.cfg, term)
 	d.set(t)
-	t.run()
+	t.run() //nolint:contextcheck // the tenure holds ctx: what it starts ends with the term
 	d.set(nil)
 	t.close()
 }

@@ -9,15 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/scheduler/dispatch"
-	"pgregory.net/rapid"
 )
 
 // TestNewLeaderFinishesWhatTheStateSays: everything that was committed and not
 // carried out when the leader before went is carried out by the next.
 func TestNewLeaderFinishesWhatTheStateSays(t *testing.T) {
-	inWorld(t, dispatch.Config{}, []uint32{10, 10}, func(t *testing.T, w *world, nodes []*process) {
+	inWorld(t, dispatch.Config{}, []uint32{10, 10}, func(t *testing.T, w *world, _ []*process) {
 		ids := w.mustStart(item("a", 4, w.spec()))
 		w.await("all run", w.running(ids...))
 		w.depose()
@@ -95,10 +96,13 @@ func TestStartsThroughElections(t *testing.T) {
 			ids = append(ids, wasmatrix.InstanceID(fmt.Sprintf("r%d-0", n)))
 			wg.Go(func() {
 				time.Sleep(time.Duration(n) * 5 * time.Millisecond)
-				w.persist(context.Background(), func(ctx context.Context) error {
+				err := w.persist(context.Background(), func(ctx context.Context) error {
 					_, err := w.d().Start(ctx, item(fmt.Sprintf("r%d", n), 1, w.spec()))
 					return err
 				})
+				if err != nil {
+					t.Errorf("start %d: %v", n, err)
+				}
 			})
 		}
 		for n := range 5 {
@@ -116,7 +120,7 @@ func TestStartsThroughElections(t *testing.T) {
 
 // TestOneDispatcherManyTerms: a server may lead, step down and lead again.
 func TestOneDispatcherManyTerms(t *testing.T) {
-	inWorld(t, dispatch.Config{}, []uint32{10}, func(t *testing.T, w *world, _ []*process) {
+	inWorld(t, dispatch.Config{}, []uint32{10}, func(_ *testing.T, w *world, _ []*process) {
 		for n := range 5 {
 			ids := w.mustStart(item(fmt.Sprintf("a%d", n), 1, w.spec()))
 			w.await("it runs", w.running(ids...))
@@ -248,7 +252,7 @@ func (s *chaos) start(t *rapid.T) {
 		}
 	}
 	s.clients.Go(func() {
-		s.w.persist(context.Background(), func(ctx context.Context) error {
+		_ = s.w.persist(context.Background(), func(ctx context.Context) error { // without end, it does not fail
 			r, err := s.w.d().Start(ctx, item(name, count, spec))
 			if err == nil {
 				s.mu.Lock()
@@ -276,7 +280,8 @@ func (s *chaos) ask(t *rapid.T, what string) {
 	s.started++
 	req := request(fmt.Sprintf("q%d", s.started))
 	s.clients.Go(func() {
-		s.w.persist(context.Background(), func(ctx context.Context) error {
+		// That it is gone, or final and cannot be restarted, is an answer as well.
+		_ = s.w.persist(context.Background(), func(ctx context.Context) error {
 			if what == "stop" {
 				return s.w.d().Stop(ctx, req, id)
 			}

@@ -68,7 +68,7 @@ func (t *tenure) register(ctx context.Context, reg wasmatrix.Registration) (wasm
 		t.log.Info("node registered", "node", reg.ID, "addr", reg.Addr, "boot", reg.Boot, "holding", len(reg.Holding))
 		t.replan() // also where only its capacity or labels changed, which is no fact
 	}
-	l.admit(node, received)
+	l.admit(node, received) //nolint:contextcheck // the stream it opens outlives the request, and ends with the term
 	t.reconcile(l, reg, received)
 	return wasmatrix.Lease{TTL: int64(t.cfg.LeaseTTL), Term: t.term}, nil
 }

@@ -51,12 +51,10 @@ func TestMassLossIsPlacedInBatches(t *testing.T) {
 	const count = 5000
 	inWorld(t, dispatch.Config{}, []uint32{count, 1, 2 * count}, func(t *testing.T, w *world, nodes []*process) {
 		spec := w.spec()
-		var ids []wasmatrix.InstanceID
 		for n := range 5 {
 			it := item(fmt.Sprintf("a%d", n), count/5, spec)
 			for i := range it.Placements {
 				it.Placements[i].Node = "n0"
-				ids = append(ids, it.Placements[i].Instance)
 			}
 			if _, err := w.apply(wasmatrix.StartInstances{Items: []wasmatrix.StartItem{it}}); err != nil {
 				t.Fatal(err)

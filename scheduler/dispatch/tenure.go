@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
 	"github.com/wasmatrix/wasmatrix"
 )
 
@@ -197,6 +198,7 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 		case wasmatrix.FactStopped, wasmatrix.FactExited, wasmatrix.FactFailed, wasmatrix.FactLost,
 			wasmatrix.FactNodeUp, wasmatrix.FactNodeUndrain:
 			replan = true
+		default: // gives a node nothing to do, and frees no capacity
 		}
 	}
 	for id, ids := range orders {

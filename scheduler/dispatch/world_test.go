@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/fsm"
 	"github.com/wasmatrix/wasmatrix/scheduler/dispatch"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
