@@ -106,6 +106,8 @@ func (t *tx) putProvider(c wasmatrix.PutProvider) any {
 	case dup != nil && exists:
 		return old
 	case dup != nil:
+		// It was removed since; the answer is still that it was put.
+		p.Revision++
 		p.ChangedAt = dup.at
 		return &p
 	case p.Revision != 0 && !exists:

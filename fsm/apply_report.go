@@ -30,10 +30,13 @@ func (t *tx) report(node wasmatrix.NodeID, r *wasmatrix.Report) bool {
 
 	switch r.Status {
 	case wasmatrix.StatusStarting:
-		t.countAttempts(old, &i)
+		counted := t.countAttempts(old, &i)
 		i.StartedAt = 0
 		t.setStatus(&i, r.Status)
 		t.putInstance(old, &i)
+		if !counted && old.Status != i.Status {
+			t.instanceFact(wasmatrix.FactRestarting, &i, i.Reason)
+		}
 
 	case wasmatrix.StatusRunning:
 		t.countAttempts(old, &i)
@@ -92,23 +95,31 @@ func (t *tx) report(node wasmatrix.NodeID, r *wasmatrix.Report) bool {
 // countAttempts counts the restarts that the node made since its last report
 // that was taken. Attempts count up within an epoch, so the sum is right even
 // where the reports between were lost.
-func (t *tx) countAttempts(old, i *wasmatrix.Instance) {
-	if before := max(old.Attempt, 1); i.Attempt > before {
-		i.Restarts += i.Attempt - before
-		t.instanceFact(wasmatrix.FactRestarting, i, "")
+// It reports whether there were any.
+func (t *tx) countAttempts(old, i *wasmatrix.Instance) bool {
+	before := max(old.Attempt, 1)
+	if i.Attempt <= before {
+		return false
 	}
+	i.Restarts += i.Attempt - before
+	t.instanceFact(wasmatrix.FactRestarting, i, "")
+	return true
 }
 
 // crashOf returns the bounded record of the crash that a report is about, or
 // nil where the execution ended well.
 func (t *tx) crashOf(old *wasmatrix.Instance, r *wasmatrix.Report) *wasmatrix.Crash {
+	at := r.At
+	if at == 0 {
+		at = t.now
+	}
 	if r.Crash == nil {
 		if r.Status == wasmatrix.StatusBackoff && r.Error == "" {
 			return nil // exited with 0 and is to be started again
 		}
 		return &wasmatrix.Crash{
 			Kind: wasmatrix.CrashHost, Message: truncate(r.Reason, wasmatrix.MaxCrashMessage), ExitCode: r.ExitCode,
-			Node: old.Node, Epoch: r.Epoch, Attempt: r.Attempt, At: r.At,
+			Node: old.Node, Epoch: r.Epoch, Attempt: r.Attempt, At: at,
 		}
 	}
 	c := *r.Crash
@@ -122,7 +133,7 @@ func (t *tx) crashOf(old *wasmatrix.Instance, r *wasmatrix.Report) *wasmatrix.Cr
 	}
 	c.Node, c.Epoch, c.Attempt = old.Node, r.Epoch, r.Attempt
 	if c.At == 0 {
-		c.At = r.At
+		c.At = at
 	}
 	return &c
 }

@@ -15,7 +15,7 @@ import (
 
 // maxSharedSpecs bounds the memory in which a writer knows the specs that it
 // has written. Where there are more, some are written again.
-const maxSharedSpecs = 1 << 16
+const maxSharedSpecs = 1 << 14
 
 // WriteSnapshot writes the state in the snapshot format. It takes a bounded
 // amount of memory besides the state.
