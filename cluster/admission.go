@@ -61,6 +61,9 @@ func (c *Cluster) seekMembership() {
 			c.fatal(refused.err())
 			return
 		case err != nil:
+			if errors.Is(err, errNobody) {
+				asked = time.Time{} // ask as soon as gossip finds someone
+			}
 			if text := err.Error(); text != said {
 				said = text
 				c.log.Info("no leader has taken this server in yet", "reason", err)
