@@ -48,7 +48,7 @@ func TestBytesAreReadAsTheyAreWritten(t *testing.T) {
 			t.Fatalf("%d is read as %d, %v", n, got, err)
 		}
 		// Half a tenth of at least one unit is at most a twentieth.
-		n = rapid.Uint64Max(math.MaxInt64 / 2).Draw(t, "to round")
+		n = rapid.Uint64Max(math.MaxInt64/2).Draw(t, "to round")
 		got, err := wasmatrix.ParseBytes(wasmatrix.FormatBytes(n))
 		if off := math.Abs(float64(got) - float64(n)); err != nil || off > float64(n)/20+1 {
 			t.Fatalf("%d, written %s, is read as %d, %v", n, wasmatrix.FormatBytes(n), got, err)

@@ -338,10 +338,7 @@ func TestStoreKeepsWhatIsOpen(t *testing.T) {
 // against a model and against the disk.
 func TestStoreStaysWithinItsBound(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		dir := t.TempDir()
 		const most = 10_000
 		s := openStore(t, dir, most)
 		contents := func() []byte {

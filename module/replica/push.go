@@ -48,11 +48,11 @@ func (r *Replicator) Push(ctx context.Context, h Header, body io.Reader) (m *was
 	if h.Digest.IsZero() {
 		defer r.hold(m.Digest)()
 	}
-	// What the state names already is on a majority of disks.
-	if _, existed = r.cfg.State.Snapshot().Module(m.Digest); !existed {
-		if err := r.spread(ctx, m); err != nil {
-			return nil, false, err
-		}
+	// Known or not, this disk lacked it, and so may the others. Those that have it
+	// verify theirs and take nothing.
+	_, existed = r.cfg.State.Snapshot().Module(m.Digest)
+	if err := r.spread(ctx, m); err != nil {
+		return nil, false, err
 	}
 	m, err = r.record(ctx, h, m)
 	return m, existed, err
@@ -124,7 +124,7 @@ func (r *Replicator) record(ctx context.Context, h Header, m *wasmatrix.Module) 
 // spread copies a module from this disk to the other voters and returns when a
 // majority has it. The rest of the copies goes on, unless it failed or ctx is
 // done.
-func (r *Replicator) spread(ctx context.Context, m *wasmatrix.Module) error {
+func (r *Replicator) spread(ctx context.Context, m *wasmatrix.Module) error { //nolint:contextcheck // copies outlive the push
 	var others []Peer
 	voters, have := 0, 0
 	for _, p := range r.cfg.Cluster.Peers() {

@@ -303,6 +303,25 @@ func TestGarbageIsDeletedAfterAGracePeriod(t *testing.T) {
 	})
 }
 
+// Pushing what the state names and no disk has any more brings it back.
+func TestPushRestoresWhatAllDisksLost(t *testing.T) {
+	bubble(t, func(t *testing.T, c *testCluster) {
+		d := mustPush(t, c.servers[0], 1)
+		c.pass(t, time.Second)
+		for _, s := range c.servers {
+			if err := s.store.Remove(d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, existed, err := c.servers[0].push(t.Context(), 1); err != nil || !existed {
+			t.Fatalf("existed %v, %v", existed, err)
+		}
+		if got := c.holders(t, d); len(got) < 2 {
+			t.Errorf("acknowledged when %q have it", got)
+		}
+	})
+}
+
 // A server that acknowledged a copy and lags behind the log must not delete it,
 // however long that takes: it may be one of the majority.
 func TestI1_AServerThatLagsDeletesNothing(t *testing.T) {
@@ -487,10 +506,7 @@ func drawStep(rt *rapid.T) step {
 func TestDisksConvergeToTheState(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 12).Draw(rt, "steps")
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
+		dir := t.TempDir()
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) {
 			c := startCluster(t, dir, 3)
@@ -533,6 +549,7 @@ func (c *testCluster) play(t *testing.T, steps []step) map[wasmatrix.Digest]bool
 			}
 		case "restart":
 			s.stop()
+			synctest.Wait() // a process that is gone takes no copies
 			s.start(t)
 		case "wait":
 			c.pass(t, time.Second)
