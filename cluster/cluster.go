@@ -134,7 +134,7 @@ func (c *Cluster) openGroup() (*group.Group, error) {
 		Resolve:  c.resolve,
 		Fatal:    c.fatal,
 		Verify:   c.cfg.Verify,
-		Logger:   c.log.Named("raft"),
+		Logger:   c.log,
 	})
 }
 
