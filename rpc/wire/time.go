@@ -23,11 +23,11 @@ func timeFrom(t *timestamppb.Timestamp) wasmatrix.Time {
 	if t == nil || !t.IsValid() {
 		return 0
 	}
-	std := t.AsTime()
-	if std.Year() < 1678 || std.Year() > 2261 {
+	out := wasmatrix.TimeOf(t.AsTime())
+	if !out.Std().Equal(t.AsTime()) {
 		return 0
 	}
-	return wasmatrix.TimeOf(std)
+	return out
 }
 
 // DurationTo leaves a zero duration absent.
