@@ -49,6 +49,7 @@ type server struct {
 	backlog []func(*view) // what the state has yet to apply while it lags
 	lags    bool
 	fault   func(ctx context.Context) error // of transfers from and to it
+	hidden  bool                            // its address is not known
 	corrupt bool                            // it sends something else
 	stores  int                             // transfers to it that began
 	fetches int                             // transfers that it began
@@ -101,7 +102,11 @@ const maxModule = 1 << 20
 func (s *server) Peers() []replica.Peer {
 	var peers []replica.Peer
 	for _, o := range s.cluster.servers {
-		peers = append(peers, replica.Peer{Name: o.name, Addr: o.name + ":7480", Voter: true, Self: o == s})
+		addr := o.name + ":7480"
+		if o.hidden {
+			addr = ""
+		}
+		peers = append(peers, replica.Peer{Name: o.name, Addr: addr, Voter: true, Self: o == s})
 	}
 	return append(peers, replica.Peer{Name: "learner", Addr: "learner:7480"})
 }

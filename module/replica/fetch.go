@@ -91,6 +91,9 @@ func (r *Replicator) fetchFromAny(ctx context.Context, d wasmatrix.Digest) error
 // fetchFrom copies a module from one peer. Own says that the failure is this
 // server's, so that no other peer will do better.
 func (r *Replicator) fetchFrom(ctx context.Context, p Peer, d wasmatrix.Digest, limit int64) (own bool, err error) {
+	if p.Addr == "" {
+		return false, errNoAddress(p)
+	}
 	w, err := r.cfg.Store.Create(limit)
 	if err != nil {
 		return true, err

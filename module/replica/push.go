@@ -193,6 +193,9 @@ type copyResult struct {
 }
 
 func (r *Replicator) copyTo(ctx context.Context, p Peer, m *wasmatrix.Module) error {
+	if p.Addr == "" {
+		return errNoAddress(p)
+	}
 	f, err := r.cfg.Store.Open(m.Digest)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 // Peer is a server of the cluster.
 type Peer struct {
 	Name  string
-	Addr  string // host:port of its API
+	Addr  string // host:port of its API; "" where it is not known at present
 	Voter bool
 	Self  bool
 }
@@ -194,6 +194,10 @@ func (r *Replicator) Store(ctx context.Context, d wasmatrix.Digest, size int64, 
 func (r *Replicator) Remove(ctx context.Context, req wasmatrix.Request, d wasmatrix.Digest) error {
 	_, err := r.cfg.Log.Propose(ctx, wasmatrix.RemoveModule{At: wasmatrix.TimeOf(time.Now()), Request: req, Digest: d})
 	return err
+}
+
+func errNoAddress(p Peer) *wasmatrix.Error {
+	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "the address of server %s is not known", p.Name)
 }
 
 func errTooLarge(size, limit int64) *wasmatrix.Error {

@@ -341,6 +341,22 @@ func TestI1_AServerThatLagsDeletesNothing(t *testing.T) {
 	})
 }
 
+// A server that gossip has not told of counts as one that is down.
+func TestServersWithoutAnAddress(t *testing.T) {
+	bubble(t, func(t *testing.T, c *testCluster) {
+		c.servers[1].hidden, c.servers[2].hidden = true, true
+		if _, _, err := c.servers[0].push(t.Context(), 1); wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication {
+			t.Errorf("push: %v", err)
+		}
+		_, d := guest(2)
+		if _, _, err := c.servers[0].Open(t.Context(), d, false); wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication {
+			t.Errorf("open: %v", err)
+		}
+		c.servers[1].hidden = false
+		mustPush(t, c.servers[0], 1)
+	})
+}
+
 // A leader whose clock is ahead does not shorten the grace period.
 func TestGracePeriodIsCountedHereToo(t *testing.T) {
 	bubble(t, func(t *testing.T, c *testCluster) {
