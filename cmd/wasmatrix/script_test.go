@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv(envAddr, fake.url)
 			env.Setenv("URL", fake.url)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // not a second for each process
 			for name, data := range map[string][]byte{
 				"hello.wasm": smallModule(0), "big.wasm": smallModule(3 << 20), "empty.wasm": {}, "text.wasm": []byte("hello"),
 				"component.wasm": []byte("\x00asm\x0d\x00\x01\x00"),
