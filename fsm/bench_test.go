@@ -212,7 +212,6 @@ func BenchmarkMemoryPerInstance(b *testing.B) {
 		b.ReportMetric(perInstance(heap(), before, count), "B/instance")
 
 		restored := throughSnapshot(b, m.fsm.State(), Options{})
-		m = nil
 		b.ReportMetric(perInstance(heap(), before, count), "B/instance-restored")
 		runtime.KeepAlive(restored)
 	}

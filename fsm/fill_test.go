@@ -43,8 +43,8 @@ func fillAll(v reflect.Value, n *int) {
 			v.SetMapIndex(key, value)
 		}
 	case reflect.Struct:
-		for k := range v.NumField() {
-			fillAll(v.Field(k), n)
+		for _, field := range v.Fields() {
+			fillAll(field, n)
 		}
 	default:
 		panic("cannot fill " + v.Type().String())
@@ -104,8 +104,8 @@ func eachMutation(path string, v reflect.Value, f func(path string)) {
 		change(renamed)
 		change(changed)
 	case reflect.Struct:
-		for k := range v.NumField() {
-			eachMutation(path+"."+v.Type().Field(k).Name, v.Field(k), f)
+		for field, value := range v.Fields() {
+			eachMutation(path+"."+field.Name, value, f)
 		}
 	default:
 		panic("cannot change " + v.Type().String())
