@@ -119,7 +119,7 @@ func (s *AgentServer) Logs(ctx context.Context, m *api.StreamLogsRequest, stream
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.closing, func() { cancel(errClosing()) })()
+	defer context.AfterFunc(s.closing, func() { cancel(errClosing()) })() //nolint:contextcheck // the server's life, not the call's
 	q := LogQuery{Instance: id, Stream: LogStream(m.GetStream()), Follow: m.GetFollow(), Tail: int(m.GetTailLines())}
 	err = s.agent.Logs(ctx, q, func(p LogPiece) error {
 		return stream.Send(&api.StreamLogsResponse{

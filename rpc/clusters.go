@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"io"
+	"slices"
 
 	"connectrpc.com/connect"
 
@@ -95,10 +96,8 @@ func (c *clusters) Join(ctx context.Context, m *api.JoinRequest) (*api.JoinRespo
 	if n := len(m.GetAddresses()); n == 0 || n > maxJoin {
 		return nil, bad("%d addresses given: 1 to %d are allowed", n, maxJoin)
 	}
-	for _, a := range m.GetAddresses() {
-		if a == "" {
-			return nil, bad("an address is empty")
-		}
+	if slices.Contains(m.GetAddresses(), "") {
+		return nil, bad("an address is empty")
 	}
 	n, err := c.cfg.Cluster.Join(ctx, m.GetAddresses())
 	if err != nil {

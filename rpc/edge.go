@@ -141,7 +141,7 @@ func (e *edge) handler() http.Handler {
 				wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "there is no procedure at %s", r.URL.Path))
 			return
 		}
-		e.serve(x)
+		e.serve(x) //nolint:contextcheck // it is in the request
 	})
 }
 

@@ -86,13 +86,12 @@ const maxHeldBody = 64 << 10
 
 // Write implements [http.ResponseWriter].
 func (x *exchange) Write(b []byte) (int, error) {
-	switch {
-	case x.moved != nil:
-	case x.held != 0:
-		x.body.Write(b[:min(len(b), max(maxHeldBody-x.body.Len(), 0))])
-	default:
+	if x.moved == nil && x.held == 0 {
 		x.started = true
 		return x.ResponseWriter.Write(b)
+	}
+	if x.held != 0 {
+		x.body.Write(b[:min(len(b), max(maxHeldBody-x.body.Len(), 0))])
 	}
 	return len(b), nil
 }
@@ -195,7 +194,10 @@ func (x *exchange) heldError() (status int, code connect.Code, e *wasmatrix.Erro
 	case http.StatusHTTPVersionNotSupported:
 		return invalid(connect.CodeUnimplemented, "this procedure needs HTTP/2")
 	default:
-		return x.held, 0, wasmatrix.Errorf(wasmatrix.CodeInternal, "%s", http.StatusText(x.held))
+		if x.held < http.StatusInternalServerError {
+			return invalid(connect.CodeInvalidArgument, "%s", http.StatusText(x.held))
+		}
+		return x.held, connect.CodeInternal, wasmatrix.Errorf(wasmatrix.CodeInternal, "%s", http.StatusText(x.held))
 	}
 }
 

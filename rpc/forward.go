@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -145,7 +146,7 @@ func (f *forwarder) send(ctx context.Context, c *call, addr string) (e *wasmatri
 		return wasmatrix.Errorf(e.Code, "forwarding to the leader at %s: %w", addr, err).
 			With(wasmatrix.DetailOutcome, e.Details[wasmatrix.DetailOutcome]), again
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end, or given up
+	defer res.Body.Close()
 	code := wasmatrix.Code(res.Header.Get(wire.HeaderCode))
 	if (code == wasmatrix.CodeNotLeader || code == wasmatrix.CodeNoLeader) && c.whole() {
 		return wasmatrix.Errorf(code, "the server at %s does not lead", addr), true
@@ -221,9 +222,7 @@ func (f *forwarder) answer(c *call, addr string, res *http.Response) (*wasmatrix
 		}
 	}
 	h := c.Header()
-	for name, values := range res.Header {
-		h[name] = values
-	}
+	maps.Copy(h, res.Header)
 	removeHopByHop(h)
 	h.Set(wire.HeaderLeader, addr)
 	c.coded = true // by the leader

@@ -32,7 +32,7 @@ func TestAForwardedCallIsForwardedNoFurther(t *testing.T) {
 	for procedure, body := range map[string]string{
 		"NodeService/DrainNode": `{"nodeId":"n1"}`, "NodeService/ListNodes": `{}`, "ClusterService/ListPeers": `{}`,
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.Servers[0].Addr+"/wasmatrix.v1."+procedure, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Servers[0].Addr+"/wasmatrix.v1."+procedure, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestAForwardedCallIsForwardedNoFurther(t *testing.T) {
 	}
 	// The same with a leader elsewhere: refused with a hint.
 	c.SetLeader(1)
-	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.Servers[0].Addr+"/wasmatrix.v1.NodeService/DrainNode", strings.NewReader(`{"nodeId":"n1"}`))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Servers[0].Addr+"/wasmatrix.v1.NodeService/DrainNode", strings.NewReader(`{"nodeId":"n1"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

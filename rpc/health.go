@@ -27,10 +27,11 @@ func (h *health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpc
 		return nil, connect.NewError(connect.CodeNotFound,
 			wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "there is no service %q", req.Service))
 	}
+	res := &grpchealth.CheckResponse{Status: grpchealth.StatusServing}
 	if h.ready(ctx) != nil {
-		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+		res.Status = grpchealth.StatusNotServing
 	}
-	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+	return res, nil
 }
 
 // probes adds plain GETs for supervisors and load balancers: /healthz answers

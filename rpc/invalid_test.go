@@ -312,8 +312,8 @@ func overlarge(t *testing.T) []byte {
 func TestEveryGRPCFailureHasADetail(t *testing.T) {
 	c := invalidCluster(t)
 	rt := newTransport(t)
-	send := func(contentType, path string, header http.Header, body []byte) *http.Response {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.Servers[1].Addr+path, bytes.NewReader(body))
+	send := func(contentType, path string, header http.Header, body []byte) (headers, trailers http.Header) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Servers[1].Addr+path, bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +334,7 @@ func TestEveryGRPCFailureHasADetail(t *testing.T) {
 				t.Errorf("%s: the stream ends with %q", path, b)
 			}
 		}
-		return res
+		return res.Header, res.Trailer
 	}
 	malformed := []byte{0, 0, 0, 0, 2, 0xff, 0xff}
 	large := append([]byte{0, 0, 0x50, 0, 0}, make([]byte, 5<<20)...)
@@ -357,13 +357,13 @@ func TestEveryGRPCFailureHasADetail(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, contentType := range []string{"application/grpc", "application/grpc-web+proto"} {
-				res := send(contentType, tt.path, tt.header, tt.body)
-				h := res.Trailer
+				headers, trailers := send(contentType, tt.path, tt.header, tt.body)
+				h := trailers
 				if contentType != "application/grpc" {
-					h = res.Header
+					h = headers
 				}
-				if h.Get("Grpc-Status") != tt.status || h.Get("Grpc-Status-Details-Bin") == "" || res.Header.Get(wire.HeaderCode) != string(tt.code) {
-					t.Errorf("%s: headers %v, trailers %v", contentType, res.Header, res.Trailer)
+				if h.Get("Grpc-Status") != tt.status || h.Get("Grpc-Status-Details-Bin") == "" || headers.Get(wire.HeaderCode) != string(tt.code) {
+					t.Errorf("%s: headers %v, trailers %v", contentType, headers, trailers)
 				}
 			}
 		})

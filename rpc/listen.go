@@ -106,6 +106,8 @@ func Serve(ctx context.Context, l net.Listener, h Handler, c HTTPConfig) error {
 		c.Logger.Debug("cutting off the requests that are left", "after", c.Grace)
 		_ = srv.Close()
 	}
-	<-failed // says only that it was shut down
+	if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
 	return err
 }

@@ -33,7 +33,7 @@ func (i *instances) StreamLogs(ctx context.Context, m *api.StreamLogsRequest, st
 	// Following ends with the server, too.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(i.closing, func() { cancel(errClosing()) })()
+	defer context.AfterFunc(i.closing, func() { cancel(errClosing()) })() //nolint:contextcheck // the server's life, not the call's
 
 	f := &logFollower{instances: i, id: id, request: m, stream: stream, told: told}
 	err = f.run(ctx)

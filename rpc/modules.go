@@ -99,7 +99,7 @@ func (s *modules) GetModule(ctx context.Context, m *api.GetModuleRequest, stream
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // it was read only
+	defer r.Close()
 	buf := make([]byte, partSize)
 	res := &api.GetModuleResponse{SizeBytes: size}
 	for {

@@ -224,7 +224,7 @@ func TestWatchesEndWithTheServer(t *testing.T) {
 }
 
 func rest[T any](s stream[T]) error {
-	for s.Receive() { //nolint:revive // to the end
+	for s.Receive() {
 	}
 	return s.Err()
 }

@@ -57,7 +57,7 @@ func (a *Agents) Attach(ctx context.Context, node *wasmatrix.Node, term uint64) 
 	if err != nil {
 		return err
 	}
-	defer stream.Close() //nolint:errcheck // it is broken already
+	defer stream.Close()
 	for stream.Receive() {
 		if boot := wasmatrix.BootID(stream.Msg().GetBootId()); boot != node.Boot {
 			return wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "node %s is process %s now, no longer %s", node.ID, boot, node.Boot)
@@ -76,7 +76,7 @@ func (a *Agents) Logs(ctx context.Context, addr string, q *api.StreamLogsRequest
 	if err != nil {
 		return err
 	}
-	defer stream.Close() //nolint:errcheck // nothing is left to say about a stream that was read
+	defer stream.Close()
 	for stream.Receive() {
 		if err := emit(stream.Msg()); err != nil {
 			return err

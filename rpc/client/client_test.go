@@ -248,7 +248,7 @@ func TestStreamsAreOpenedElsewhere(t *testing.T) {
 			}
 			// Once it has begun, its end is the caller's.
 			c.Servers[2].Stop()
-			for s.Receive() { //nolint:revive // to the end
+			for s.Receive() {
 			}
 			if err := s.Err(); wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication {
 				t.Errorf("it ended with %v", err)

@@ -46,7 +46,7 @@ func (t *Transfer) fetch(ctx context.Context, addr string, d wasmatrix.Digest, l
 	if err != nil {
 		return wire.FromConnect(err)
 	}
-	defer stream.Close() //nolint:errcheck // nothing is left to say about a stream that was read
+	defer stream.Close()
 	var size, got int64
 	for first := true; stream.Receive(); first = false {
 		if first {

@@ -67,7 +67,7 @@ func New(tb testing.TB, n int, machine func() Machine, configure ...func(*rpc.Co
 	tb.Helper()
 	c := &Cluster{tb: tb, changed: make(chan struct{}), Modules: newModules()}
 	for i := range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
