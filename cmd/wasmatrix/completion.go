@@ -58,11 +58,7 @@ func (c *cli) ask(question func(context.Context, *client.Client) ([]string, erro
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		defer cl.Close()
-		parent := cmd.Context()
-		if parent == nil {
-			parent = context.Background()
-		}
-		ctx, cancel := context.WithTimeout(parent, completionPatience)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
 		defer cancel()
 		found, err := question(ctx, cl)
 		if err != nil {

@@ -42,7 +42,7 @@ func (c *cli) crashesText(id string, res *api.GetCrashInfoResponse) error {
 		return err
 	}
 	shown := len(res.GetCrashes())
-	if _, err := fmt.Fprintf(c.out, "%s has crashed %d times; the last %d:\n", id, res.GetCrashCount(), shown); err != nil {
+	if _, err := fmt.Fprintf(c.out, "%s has crashed %s; the last %d:\n", id, times(res.GetCrashCount()), shown); err != nil {
 		return err
 	}
 	for _, crash := range res.GetCrashes() {
@@ -85,4 +85,11 @@ func exitCode(crash *api.Crash) string {
 
 func uptime(crash *api.Crash) string {
 	return crash.GetUptime().AsDuration().Round(time.Millisecond).String()
+}
+
+func times(n uint32) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

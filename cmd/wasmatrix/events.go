@@ -113,7 +113,7 @@ func (c *cli) followEvents(ctx context.Context, cl *client.Client, from uint64, 
 	for {
 		next, err := c.followOnce(ctx, cl, from, filter, &head)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // Ctrl-C is how one ends this
 		}
 		if next > from {
 			from, pause, answered = next, firstPause, true

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +56,7 @@ first piece is said on stderr.`,
 func (c *cli) logs(ctx context.Context, cl *client.Client, req *api.StreamLogsRequest) error {
 	err := c.showLogs(ctx, cl, req)
 	if req.GetFollow() && ctx.Err() != nil {
-		return nil // Ctrl-C is how one ends this
+		return nil //nolint:nilerr // Ctrl-C is how one ends this
 	}
 	return err
 }
@@ -83,7 +82,7 @@ func (c *cli) logPiece(piece *api.StreamLogsResponse) error {
 	if n := piece.GetDropped(); n > 0 {
 		fmt.Fprintf(c.err, "[%s of output dropped]\n", wasmatrix.FormatBytes(n))
 	}
-	var to io.Writer = c.out
+	to := c.out
 	if piece.GetStream() == api.LogStream_LOG_STREAM_STDERR {
 		to = c.err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -140,11 +141,4 @@ func allStatusNames() []string {
 	return names
 }
 
-func statusNames() string {
-	names := allStatusNames()
-	out := names[0]
-	for _, n := range names[1:] {
-		out += ", " + n
-	}
-	return out
-}
+func statusNames() string { return strings.Join(allStatusNames(), ", ") }

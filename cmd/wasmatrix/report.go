@@ -36,7 +36,7 @@ func (c *cli) report(err error, args []string) int {
 
 // flatten gives each of the errors that [errors.Join] joined a code.
 func flatten(err error) []*wasmatrix.Error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost can be a list
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*wasmatrix.Error
 		for _, e := range joined.Unwrap() {
 			all = append(all, flatten(e)...)

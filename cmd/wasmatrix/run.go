@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -108,10 +109,8 @@ func (c *cli) named(ctx context.Context, cl *client.Client, what string, req *ap
 	if err != nil {
 		return err
 	}
-	for _, name := range res.GetModule().GetNames() {
-		if name == what {
-			return nil
-		}
+	if slices.Contains(res.GetModule().GetNames(), what) {
+		return nil
 	}
 	req.Module = &api.StartInstanceRequest_ModuleDigest{ModuleDigest: res.GetModule().GetDigest()}
 	return nil

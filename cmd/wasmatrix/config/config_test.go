@@ -175,7 +175,7 @@ func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 func TestProblemsNameFileLineAndKey(t *testing.T) {
 	clearEnv(t)
 	for _, tt := range []struct{ name, text, line, field, message string }{
-		{"unknown key", "name = \"a\"\nnmae = \"b\"", "2", "nmae", `unknown key; did you mean "name"?`},
+		{"unknown key", "name = \"a\"\nnamee = \"b\"", "2", "namee", `unknown key; did you mean "name"?`},
 		{"unknown block", "sever {\n}", "1", "sever", `did you mean "server"?`},
 		{"unknown key in a block", "server {\n  enabled = true\n  bootstrap = 3\n}", "3", "server.bootstrap", "unknown key"},
 		{"unknown key in a nested block", "server {\n raft {\n  hearbeat = \"1s\"\n }\n}", "3", "server.raft.hearbeat", `did you mean "heartbeat"?`},
@@ -267,14 +267,14 @@ func TestValidateKeepsThePlace(t *testing.T) {
 
 func TestAllProblemsAreFound(t *testing.T) {
 	clearEnv(t)
-	path := writeFile(t, "bad.hcl", "nmae = 1\nlog {\n level = 3\n}\n")
+	path := writeFile(t, "bad.hcl", "namee = 1\nlog {\n level = 3\n}\n")
 	t.Setenv("WASMATRIX_PORTS_API", "many")
 	problems := Problems("/nonexistent/a.hcl", path)
 	var fields []string
 	for _, p := range problems {
 		fields = append(fields, p.Details[wasmatrix.DetailField])
 	}
-	if want := []string{"", "nmae", "log.level", "ports.api"}; !slices.Equal(fields, want) {
+	if want := []string{"", "namee", "log.level", "ports.api"}; !slices.Equal(fields, want) {
 		t.Errorf("got %v, want problems of %q", problems, want)
 	}
 	_, err := Load("/nonexistent/a.hcl", path)

@@ -113,14 +113,14 @@ func CheckJoinAddr(addr string) error {
 	return nil
 }
 
+const hostChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 func isHost(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false
 	}
 	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
-		if label == "" || len(label) > 63 || strings.ContainsFunc(label, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
-		}) {
+		if label == "" || len(label) > 63 || strings.Trim(label, hostChars) != "" {
 			return false
 		}
 	}
