@@ -160,11 +160,32 @@ func TestNoLeaderIsSaidInTheEnd(t *testing.T) {
 	}
 }
 
+// TestTheDeadlineBoundsTheWaitForALeader, and what waited has had no effect.
+func TestTheDeadlineBoundsTheWaitForALeader(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *rpc.Config) { cfg.LeaderWait = time.Hour })
+	c.SetLeader(-1)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Servers[0].Addr+"/wasmatrix.v1.NodeService/DrainNode", strings.NewReader(`{"nodeId":"n1"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Connect-Timeout-Ms", "50")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, e := answerOf(t, res); e == nil || e.Code != wasmatrix.CodeTimeout || e.Details[wasmatrix.DetailOutcome] != wasmatrix.OutcomeNone {
+		t.Errorf("%v", e)
+	}
+}
+
 // TestALeaderThatDiesLeavesTheOutcomeUnknown: the follower cannot know, and says so.
 func TestALeaderThatDiesLeavesTheOutcomeUnknown(t *testing.T) {
 	c := newCluster(t, 2)
 	addNode(t, c, "n1", "127.0.0.1:1")
+	var executed atomic.Int32
 	c.Servers[0].Before(func(next http.Handler, _ http.ResponseWriter, r *http.Request) {
+		executed.Add(1)
 		next.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	})
@@ -172,8 +193,8 @@ func TestALeaderThatDiesLeavesTheOutcomeUnknown(t *testing.T) {
 	if e == nil || e.Code != wasmatrix.CodeCommunication || e.Details[wasmatrix.DetailOutcome] != wasmatrix.OutcomeUnknown {
 		t.Errorf("%v, details %v", e, e.Details)
 	}
-	if n, _ := c.Servers[0].Machine.Snapshot().Node("n1"); !n.Draining {
-		t.Error("the leader did nothing: the test is of no use")
+	if n, _ := c.Servers[0].Machine.Snapshot().Node("n1"); !n.Draining || executed.Load() != 1 {
+		t.Errorf("the leader executed it %d times, draining: %t", executed.Load(), n.Draining)
 	}
 	// The same for a read is tried again, at the next leader.
 	c.Servers[0].Before(func(_ http.Handler, _ http.ResponseWriter, _ *http.Request) {
