@@ -53,14 +53,11 @@ func (d *disk) call(what string, f func() error) error {
 	if d.closed.Load() {
 		return errClosed
 	}
-	watch := time.AfterFunc(d.stallAfter, func() {
+	watch := newAwakeTimer(d.stallAfter, func() {
 		d.failure.fail(wasmatrix.Errorf(wasmatrix.CodeStorage, "the disk has not managed to %s within %s", what, d.stallAfter))
 	})
 	err := guarded(f)
-	if !watch.Stop() {
-		<-d.failure.ended // late is failed, also when it worked in the end
-	}
-	if d.failure.failed() {
+	if !watch.end() || d.failure.failed() { // late is failed, also when it worked in the end
 		return d.stop()
 	}
 	if expected(err) || d.closed.Load() {

@@ -19,10 +19,12 @@ const removedAfter = 3
 // a snapshot, and a handover of leadership that went wrong leaves the leader
 // refusing everything, in every later term too (raft#696).
 func (g *Group) runWatchdog() {
-	tick := time.NewTicker(max(g.conf.WatchdogAfter/15, time.Millisecond))
+	interval := max(g.conf.WatchdogAfter/15, time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	probes := make(chan struct{})
-	var transferring, waiting time.Time // since when
+	transferring, waiting := awakeStopwatch{interval: interval}, awakeStopwatch{interval: interval}
+	asked, handing := false, false
 	var seen uint64
 	missed := 0
 	answers := make(chan error)
@@ -35,30 +37,35 @@ func (g *Group) runWatchdog() {
 		case <-g.failure.ended:
 			return
 		case err := <-answers:
-			waiting = time.Time{}
-			if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-				transferring = time.Time{}
-			} else if transferring.IsZero() {
-				transferring = time.Now()
-			} else if d := time.Since(transferring); d > g.conf.WatchdogAfter {
-				g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has been handing over leadership for %s and would not end", d.Round(time.Millisecond)))
+			asked = false
+			if handing = errors.Is(err, raft.ErrLeadershipTransferInProgress); !handing {
+				transferring.reset()
 			}
 			continue
 		case <-tick.C:
 		}
+		if handing {
+			if d := transferring.lap(time.Now()); d > g.conf.WatchdogAfter {
+				g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has been handing over leadership for %s and would not end", d.Round(time.Millisecond)))
+			}
+		}
 		missed = g.checkMember(missed)
-		if waiting.IsZero() {
+		if !asked {
 			select {
 			case probes <- struct{}{}:
-				waiting, seen = time.Now(), g.progress.Load()
+				asked, seen = true, g.progress.Load()
+				waiting.reset()
+				waiting.lap(time.Now())
 			default:
 			}
 			continue
 		}
 		// A slow restore or a large snapshot keeps the loop busy for good reason.
 		if now := g.progress.Load(); now != seen {
-			waiting, seen = time.Now(), now
-		} else if d := time.Since(waiting); d > g.conf.WatchdogAfter {
+			seen = now
+			waiting.reset()
+		}
+		if d := waiting.lap(time.Now()); d > g.conf.WatchdogAfter {
 			g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has not moved for %s", d.Round(time.Millisecond)))
 		}
 	}
