@@ -121,6 +121,7 @@ func (s *server) join(store *module.Store) {
 		Store: store, Cluster: replicaPeers{s.cluster}, Copier: moduleCopier{transfer}, Log: log, State: state,
 		MaxModule: int64(s.cfg.Server.MaxModule), Logger: s.log.Named("modules"),
 	})
+	s.onClose(func() { s.replica.Close() })
 	s.api = rpc.NewServer(rpc.Config{
 		State: state, Log: log, Scheduler: s.dispatch, Leadership: s.leaders,
 		Cluster: clusterView{s}, Modules: moduleService{s.replica}, Transport: s.transport,
@@ -216,7 +217,7 @@ func (s *server) httpConfig() rpc.HTTPConfig {
 
 // handOver passes leadership on, so that the others need no election.
 func (s *server) handOver() {
-	if !s.cluster.Leader().Self {
+	if !s.cluster.Leader().Self || s.cluster.Status().Voters < 2 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
