@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -106,6 +107,12 @@ func TestSnapshotOfManyChunks(t *testing.T) {
 	}
 	first, _ := s.Instance("i000000")
 	s.putInstance(nil, &wasmatrix.Instance{ID: "z", Spec: first.Spec, Status: wasmatrix.StatusPending})
+	sw := &snapshotWriter{specs: make(map[*wasmatrix.Spec]uint32)}
+	for i := range s.Instances("") {
+		if sw.instance(i); len(sw.specs) > maxSharedSpecs {
+			t.Fatalf("a writer remembers %d specs", len(sw.specs))
+		}
+	}
 	b := snapshotOf(t, s)
 	sections := map[chunkKind]int{}
 	for _, c := range splitSnapshot(t, b) {
@@ -193,6 +200,59 @@ func TestRestoreComparesTheHash(t *testing.T) {
 		}
 		last.payload, last.rawLen = b, len(b)
 		wantCode(t, New(Options{}).Restore(bytes.NewReader(joinSnapshot(chunks))), want)
+	}
+}
+
+// TestRestoreComparesSumAndCounts: what each of the trailer's figures alone
+// would catch, in a snapshot whose hash this release cannot judge.
+func TestRestoreComparesSumAndCounts(t *testing.T) {
+	reseal := func(chunks []chunk, sum bool) []byte {
+		last := &chunks[len(chunks)-1]
+		var tr log.SnapshotTrailer
+		if err := proto.Unmarshal(last.payload, &tr); err != nil {
+			t.Fatal(err)
+		}
+		tr.HashVersion = hashVersion + 1
+		if sum {
+			s := sha256.Sum256(joinSnapshot(chunks[:len(chunks)-1]))
+			tr.Sum = s[:]
+		}
+		b, err := proto.Marshal(&tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last.payload, last.rawLen = b, len(b)
+		return joinSnapshot(chunks)
+	}
+	header := func(change func(*log.SnapshotHeader)) []chunk {
+		chunks := splitSnapshot(t, snapshotOf(t, fullState()))
+		var h log.SnapshotHeader
+		if err := proto.Unmarshal(chunks[0].payload, &h); err != nil {
+			t.Fatal(err)
+		}
+		change(&h)
+		b, err := proto.Marshal(&h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chunks[0].payload, chunks[0].rawLen = b, len(b)
+		return chunks
+	}
+	same := func(*log.SnapshotHeader) {}
+	index := func(h *log.SnapshotHeader) { h.Index++ }
+	more := func(h *log.SnapshotHeader) { h.Counts.Requests++ }
+	for name, c := range map[string]struct {
+		b   []byte
+		say string
+	}{
+		"sound":          {reseal(header(same), true), ""},
+		"another header": {reseal(header(index), false), "SHA-256"},
+		"another count":  {reseal(header(more), true), "records"},
+	} {
+		err := New(Options{}).Restore(bytes.NewReader(c.b))
+		if (err == nil) != (c.say == "") || err != nil && !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s: %v, which does not say %q", name, err, c.say)
+		}
 	}
 }
 
