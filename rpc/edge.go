@@ -129,9 +129,9 @@ func (e *edge) handle(path string, h http.Handler) { e.mux.Handle(path, h) }
 // handler is the whole of the process's HTTP.
 func (e *edge) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, pattern := e.mux.Handler(r)
+		h, pattern := e.mux.Handler(r)
 		if strings.HasPrefix(pattern, http.MethodGet+" ") {
-			e.mux.ServeHTTP(w, r)
+			h.ServeHTTP(w, r)
 			return
 		}
 		x := newExchange(w, r)
@@ -141,13 +141,13 @@ func (e *edge) handler() http.Handler {
 				wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "there is no procedure at %s", r.URL.Path))
 			return
 		}
-		e.serve(x) //nolint:contextcheck // it is in the request
+		e.serve(x, h) //nolint:contextcheck // it is in the request
 	})
 }
 
 // serve handles one call: what of it can be judged by its headers, the body's
 // time and size, and where it is executed.
-func (e *edge) serve(x *exchange) {
+func (e *edge) serve(x *exchange, here http.Handler) {
 	r := x.request
 	timeout, err := readTimeout(r.Header)
 	if err == nil {
@@ -165,14 +165,14 @@ func (e *edge) serve(x *exchange) {
 			return
 		}
 	}
-	c := &call{exchange: x, procedure: p, timeout: timeout, start: time.Now(), here: &e.mux}
+	c := &call{exchange: x, procedure: p, timeout: timeout, start: time.Now(), here: here}
 	defer c.release()
 	if err := c.takeBody(e.limit(r.URL.Path)); err != nil {
 		x.refuse(0, 0, wasmatrix.AsError(err))
 		return
 	}
 	if forwarded || e.forward == nil {
-		e.mux.ServeHTTP(x, c.local())
+		here.ServeHTTP(x, c.local())
 		return
 	}
 	e.forward.serve(c)

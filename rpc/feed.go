@@ -55,6 +55,7 @@ func (f *feed) leave() {
 	if f.watchers == 0 && f.stop != nil {
 		close(f.stop)
 		f.stop = nil
+		f.snap = nil // an old view would hold on to all that has changed since
 	}
 }
 
@@ -124,6 +125,9 @@ func (f *feed) run(stop chan struct{}) {
 // tell gives the newest view to all, if anything happened, and wakes those whose
 // instances it has facts about. Call it with mu held.
 func (f *feed) tell() {
+	if f.watchers == 0 {
+		return
+	}
 	snap := f.state.Snapshot()
 	first, last := snap.FactRange()
 	switch {

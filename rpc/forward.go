@@ -227,7 +227,8 @@ func (f *forwarder) answer(c *call, addr string, res *http.Response) (*wasmatrix
 	h.Set(wire.HeaderLeader, addr)
 	c.coded = true // by the leader
 	c.WriteHeader(res.StatusCode)
-	if _, err = c.Write(first); err == nil {
+	_, err = c.Write(first)
+	if err == nil && (c.procedure.answers || len(first) == maxWholeAnswer) {
 		err = copyFlushing(c.exchange, res.Body)
 	}
 	if err != nil {
@@ -265,6 +266,7 @@ func copyFlushing(x *exchange, r io.Reader) error {
 // hopByHop headers concern one connection only.
 var hopByHop = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Expect", // was answered here
 }
 
 func removeHopByHop(h http.Header) {
