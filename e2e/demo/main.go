@@ -20,7 +20,9 @@ import (
 	"github.com/wasmatrix/wasmatrix/e2e/harness"
 )
 
-func main() {
+func main() { os.Exit(realMain()) }
+
+func realMain() int {
 	bin := flag.String("bin", "", "the wasmatrix binary; built if empty")
 	verbose := flag.Bool("v", false, "show the ends of the agents' logs on failure")
 	flag.Parse()
@@ -28,7 +30,7 @@ func main() {
 		abs, err := filepath.Abs(*bin)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
-			os.Exit(2)
+			return 2
 		}
 		*bin = abs
 	}
@@ -46,7 +48,8 @@ func main() {
 	})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo failed: %v\n", err)
-		os.Exit(1)
+		return 1
 	}
 	fmt.Println("\ndemo passed")
+	return 0
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"sync"
 	"time"
 
@@ -199,8 +200,8 @@ func (w *worker) logError(doing string, err error) {
 func (w *worker) onClose(f func()) { w.closers = append(w.closers, f) }
 
 func (w *worker) close() {
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		w.closers[i]()
+	for _, f := range slices.Backward(w.closers) {
+		f()
 	}
 	w.closers = nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -244,8 +245,8 @@ func (s *server) fail(err error) {
 func (s *server) onClose(f func()) { s.closers = append(s.closers, f) }
 
 func (s *server) close() {
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		s.closers[i]()
+	for _, f := range slices.Backward(s.closers) {
+		f()
 	}
 	s.closers = nil
 }
