@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
