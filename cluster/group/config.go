@@ -85,7 +85,9 @@ type Config struct {
 	// on. It must end the process; the group is dead already.
 	Fatal func(error)
 	// Removed is told once, on a goroutine of its own, that this server is no
-	// longer a member. It may be nil.
+	// longer a member, as far as its own log says so: raft stops talking to a
+	// server that it removes, and may do so before it has sent it that news. It
+	// may be nil.
 	Removed func()
 
 	RPCTimeout    time.Duration // one request to a peer; 3 s

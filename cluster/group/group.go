@@ -72,7 +72,7 @@ func openWith(conf Config, wrap func(*store)) (*Group, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
 	}
-	conf.Logger = conf.Logger.Named("raft").Named(conf.Name)
+	conf.Logger = conf.Logger.Named(conf.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &Group{
 		conf:      conf,

@@ -201,10 +201,11 @@ type cluster struct {
 	addrs map[wasmatrix.ServerID]string
 }
 
+// quick tells followers of commits at once, and leaves room for a loaded disk.
 var quick = Timing{
-	Heartbeat:   150 * time.Millisecond,
-	Election:    150 * time.Millisecond,
-	LeaderLease: 100 * time.Millisecond,
+	Heartbeat:   300 * time.Millisecond,
+	Election:    300 * time.Millisecond,
+	LeaderLease: 250 * time.Millisecond,
 	Commit:      10 * time.Millisecond,
 }
 

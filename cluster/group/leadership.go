@@ -146,6 +146,9 @@ func (l *leadership) current() (uint64, context.Context) {
 func (g *Group) Leader() Leader {
 	g.leadership.mu.Lock()
 	defer g.leadership.mu.Unlock()
+	if g.failure.failed() { // the change may still be on its way
+		return Leader{Term: g.leadership.leader.Term}
+	}
 	return g.leadership.leader
 }
 

@@ -280,10 +280,10 @@ func TestMembers(t *testing.T) {
 	c := newCluster(t, 1, nil)
 	l := c.leader()
 	tune := func(conf *Config) { conf.WatchdogAfter = 3e9 }
-	b, d := c.add("b.00000000", tune), c.add("d.00000000", func(conf *Config) {
+	b, d := c.add("b.00000000", func(conf *Config) {
 		tune(conf)
 		conf.Removed = func() { close(removed) }
-	})
+	}), c.add("d.00000000", tune)
 	if err := l.AddNonvoter(t.Context(), b.conf.ID, b.stream.Addr().String(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -310,11 +310,6 @@ func TestMembers(t *testing.T) {
 	if err := l.RemoveServer(t.Context(), d.conf.ID, 0); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-removed:
-	case <-within30(t).Done():
-		t.Fatal("the removed server was not told")
-	}
 	err = l.TransferLeadership(t.Context(), d.conf.ID)
 	wantCode(t, err, wasmatrix.CodeValidation, "")
 	if err := l.TransferLeadership(t.Context(), b.conf.ID); err != nil {
@@ -332,6 +327,11 @@ func TestMembers(t *testing.T) {
 	}
 	if _, _, err := b.Propose(t.Context(), []byte("y")); err == nil {
 		t.Fatal("a removed leader acknowledged a write")
+	}
+	select {
+	case <-removed:
+	case <-within30(t).Done():
+		t.Fatal("the removed server was not told")
 	}
 	select {
 	case err := <-b.fatal:

@@ -17,6 +17,9 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
+// restoreSpool is where RestoreSnapshot keeps what it reads.
+const restoreSpool = "restore-*.tmp"
+
 // sameSnapshotLimit is how often a server may receive one snapshot in a row
 // before it is taken to be in the loop of raft#697.
 const sameSnapshotLimit = 5
@@ -46,6 +49,12 @@ func openSnapshots(dir string, keep int, d *disk, f *failure, progress *atomic.U
 			if err := os.RemoveAll(filepath.Join(dir, "snapshots", e.Name())); err != nil {
 				return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "open the snapshots: %w", err)
 			}
+		}
+	}
+	spools, _ := filepath.Glob(filepath.Join(dir, restoreSpool)) // the pattern is sound
+	for _, path := range spools {
+		if err := os.Remove(path); err != nil {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "open the snapshots: %w", err)
 		}
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, keep, log)
@@ -227,7 +236,7 @@ func (g *Group) RestoreSnapshot(ctx context.Context, from io.Reader) error {
 		return g.notLeader()
 	}
 	// Raft wants the size first, and reads while the group waits.
-	file, err := os.CreateTemp(g.conf.Dir, "restore-*.tmp")
+	file, err := os.CreateTemp(g.conf.Dir, restoreSpool)
 	if err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "restore a snapshot: %w", err)
 	}

@@ -160,12 +160,18 @@ func testSnapshots(t *testing.T, d *disk) *snapshots {
 	if err := os.MkdirAll(leftover, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	spool := filepath.Join(dir, "restore-1.tmp")
+	if err := os.WriteFile(spool, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s, err := openSnapshots(dir, 2, d, d.failure, d.progress, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(leftover); !os.IsNotExist(err) {
-		t.Fatalf("half a snapshot is still there: %v", err)
+	for _, path := range []string{leftover, spool} {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Fatalf("%s is still there: %v", path, err)
+		}
 	}
 	return s
 }
