@@ -19,6 +19,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // Config configures a [Client]. Addrs is required; zero in any other field means
@@ -102,7 +103,13 @@ func New(c Config) (*Client, error) {
 		cl.owned = NewTransport()
 		c.Transport = cl.owned
 	}
-	h := newRouter(c.Transport, nil)
+	h := newRouter(c.Transport, func(res *http.Response) {
+		// Going to the leader saves the hop, but only where the caller said that it
+		// can be reached: the cluster's own addresses may be of another network.
+		if leader := res.Header.Get(wire.HeaderLeader); slices.Contains(addrs, leader) {
+			cl.retrier.servers.prefer(leader)
+		}
+	})
 	opts := append(slices.Clone(c.Options), connect.WithInterceptors(cl.retrier))
 	cl.Instances = apiconnect.NewInstanceServiceClient(h, baseURL, opts...)
 	cl.Capabilities = apiconnect.NewCapabilityServiceClient(h, baseURL, opts...)
