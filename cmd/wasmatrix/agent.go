@@ -76,15 +76,16 @@ make the agent leave in good order; a second one ends it at once.`,
 	_ = cmd.MarkFlagDirname("data-dir") // the flag is there
 	completeFlag(cmd, "join", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		// First of all, so that a SIGHUP does not end an agent that is starting.
+		reload := make(chan os.Signal, 1)
+		signal.Notify(reload, syscall.SIGHUP)
+		defer signal.Stop(reload)
+		req.reload = reload
 		cfg, err := agentConfig(cmd.Flags(), req.dev, req.configPaths)
 		if err != nil {
 			return asUsage(err)
 		}
 		req.config = cfg
-		reload := make(chan os.Signal, 1)
-		signal.Notify(reload, syscall.SIGHUP)
-		defer signal.Stop(reload)
-		req.reload = reload
 		return runAgent(cmd.Context(), req)
 	}
 	return cmd

@@ -157,12 +157,21 @@ func (f *fakeServer) breaks(name string) bool {
 	return true
 }
 
-func (f *fakeServer) waitStream(name string) {
+func (f *fakeServer) waitStream(name string) bool {
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		late = true
+		f.cond.Broadcast()
+	})
+	defer timer.Stop()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.streams[name] == 0 {
+	for f.streams[name] == 0 && !late {
 		f.cond.Wait()
 	}
+	return !late
 }
 
 // errorInterceptor puts the details into errors as servers do.

@@ -101,15 +101,18 @@ func scriptRequest(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), append(b, '\n'), 0o600))
 }
 
+// patience bounds waiting for what must come; nothing is measured by it.
+const patience = 30 * time.Second
+
 // scriptAwait waits until a file has what a regular expression matches.
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile(args[1])
-	for {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if b, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && want.Match(b) {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
+	ts.Fatalf("%s has no match of %s", args[0], args[1])
 }
 
 // scriptFake changes the server, or waits for it:
@@ -123,7 +126,9 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
 	fake := ts.Value(fakeKey{}).(*fakeServer)
 	if args[0] == "stream" {
-		fake.waitStream(args[1])
+		if !fake.waitStream(args[1]) {
+			ts.Fatalf("there was no stream of %s", args[1])
+		}
 		return
 	}
 	fake.mu.Lock()
