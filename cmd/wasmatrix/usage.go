@@ -95,7 +95,8 @@ func normalize(root *cobra.Command, args []string) ([]string, error) {
 			}
 			sub := find(cmd, arg)
 			if sub == nil {
-				return out, usagef("unknown command %q for %q%s", arg, cmd.CommandPath(), didYouMean(cmd, arg))
+				// What follows may ask for JSON.
+				return append(out, args[i+1:]...), usagef("unknown command %q for %q%s", arg, cmd.CommandPath(), didYouMean(cmd, arg))
 			}
 			if sub.Name() == "help" {
 				// Its arguments name a command, which is all that can be wrong with them.

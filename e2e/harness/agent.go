@@ -17,14 +17,16 @@ import (
 // and started again any number of times; its configuration stays.
 type Agent struct {
 	Name   string
-	Server bool // else a node
+	Server bool
+	Node   bool // with Server: in a process of its own, its child
 	Dir    string
 	Ports  Ports
-	Config string // path of its HCL file
+	Config string // path of its HCL file; "" for one of [Dev]
 
 	tb   TB
 	bin  string
 	late bool // was not there when the cluster was formed
+	env  []string
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -62,7 +64,12 @@ func (a *Agent) Start(extra ...string) {
 		a.tb.Fatalf("agent %s: %v", a.Name, err)
 	}
 	defer logFile.Close()
-	cmd := exec.Command(a.bin, append([]string{"agent", "-config", a.Config}, extra...)...) //nolint:noctx,gosec // ended by Kill, which the cleanup calls
+	args := []string{"agent", "-dev"}
+	if a.Config != "" {
+		args = []string{"agent", "-config", a.Config}
+	}
+	cmd := exec.Command(a.bin, append(args, extra...)...) //nolint:noctx,gosec // ended by Kill, which the cleanup calls
+	cmd.Env = append(os.Environ(), a.env...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {
 		a.tb.Fatalf("agent %s: %v", a.Name, err)
@@ -84,6 +91,9 @@ func (a *Agent) Kill() { a.end(syscall.SIGKILL) }
 
 // Terminate asks the process to leave with SIGTERM and waits until it is gone.
 func (a *Agent) Terminate() { a.end(syscall.SIGTERM) }
+
+// Hangup sends SIGHUP.
+func (a *Agent) Hangup() { a.signal(syscall.SIGHUP) }
 
 // Pause stops the process with SIGSTOP, as a machine that hangs.
 func (a *Agent) Pause() { a.signal(syscall.SIGSTOP) }
@@ -129,6 +139,16 @@ func (a *Agent) Log() string {
 func (a *Agent) LogTail(n int) string {
 	lines := strings.Split(strings.TrimRight(a.Log(), "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// PID returns the process's ID, 0 if it does not run.
+func (a *Agent) PID() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cmd == nil {
+		return 0
+	}
+	return a.cmd.Process.Pid
 }
 
 // RSS returns the resident memory of the process in bytes, 0 if it is not running.

@@ -62,7 +62,7 @@ func (c *Cluster) CLIJSON(v any, s *Agent, args ...string) {
 func (c *Cluster) AnyClient(n int) *client.Client {
 	c.tb.Helper()
 	for len(c.Servers)+len(c.reserved) < n {
-		c.reserved = append(c.reserved, ports(c.tb))
+		c.reserved = append(c.reserved, drawPorts(c.tb))
 	}
 	var addrs []string
 	for _, s := range c.Servers {
@@ -77,4 +77,10 @@ func (c *Cluster) AnyClient(n int) *client.Client {
 	}
 	c.tb.Cleanup(cl.Close)
 	return cl
+}
+
+// CLI runs the CLI against this server and returns how it ended.
+func (a *Agent) CLI(args ...string) CLIResult {
+	a.tb.Helper()
+	return RunCLI(a.tb, a.bin, append([]string{"--addr", a.API()}, args...)...)
 }

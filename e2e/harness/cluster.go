@@ -20,6 +20,8 @@ type Options struct {
 	Bin     string // the wasmatrix binary; "" is the one that make built
 	Servers int
 	Nodes   int
+	// Both makes each server run a node, too, of the same name.
+	Both bool
 	// LogStore is "boltdb" (the default) or "wal".
 	LogStore string
 	// NodeMemory and NodeInstances are each node's capacity; "" and 0 are the defaults.
@@ -27,8 +29,9 @@ type Options struct {
 	NodeInstances int
 	// LogLevel defaults to info.
 	LogLevel string
-	// Extra is appended to every agent's HCL file.
-	Extra string
+	// ServerExtra goes into the server block of each server, Extra after all
+	// blocks of every agent's HCL file.
+	ServerExtra, Extra string
 }
 
 // Cluster is a set of agents on loopback.
@@ -82,6 +85,7 @@ func (c *Cluster) Agents() []*Agent {
 func (c *Cluster) AddServer() *Agent {
 	c.made++
 	a := c.addAgent(fmt.Sprintf("s%d", c.made), true)
+	a.Node = c.opts.Both
 	a.late = c.made > c.opts.Servers
 	c.Servers = append(c.Servers, a)
 	c.writeConfigs()
@@ -102,18 +106,18 @@ func (c *Cluster) addAgent(name string, server bool) *Agent {
 		c.tb.Fatalf("%v", err)
 	}
 	a := &Agent{
-		Name: name, Server: server, Dir: dir, Config: filepath.Join(dir, "agent.hcl"),
+		Name: name, Server: server, Node: !server, Dir: dir, Config: filepath.Join(dir, "agent.hcl"),
 		tb: c.tb, bin: c.opts.Bin,
 	}
 	if server && len(c.reserved) > 0 {
 		a.Ports, c.reserved = c.reserved[0], c.reserved[1:]
 	} else {
-		a.Ports = ports(c.tb)
+		a.Ports = drawPorts(c.tb)
 	}
 	return a
 }
 
-func ports(tb TB) Ports {
+func drawPorts(tb TB) Ports {
 	tb.Helper()
 	p := FreePorts(tb, 5)
 	return Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4]}
@@ -137,8 +141,12 @@ server {
 {{- with .LogStore}}
   log_store        = "{{.}}"
 {{- end}}
+{{- with .ServerExtra}}
+  {{.}}
+{{- end}}
 }
-{{- else}}
+{{- end}}
+{{- if .Agent.Node}}
 node {
   enabled   = true
 {{- with .Memory}}
@@ -176,7 +184,8 @@ func (c *Cluster) writeConfigs() {
 		}
 		err := configTemplate.Execute(&b, map[string]any{
 			"Agent": a, "Level": level, "Expect": expect, "LogStore": c.opts.LogStore,
-			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": seeds, "Extra": c.opts.Extra,
+			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": seeds,
+			"ServerExtra": c.opts.ServerExtra, "Extra": c.opts.Extra,
 		})
 		if err == nil {
 			err = os.WriteFile(a.Config, []byte(b.String()), 0o600)
@@ -264,8 +273,8 @@ func (c *Cluster) ready(ctx context.Context, cl *client.Client) error {
 	for _, n := range nodes.GetNodes() {
 		up[n.GetNodeId()] = n.GetStatus() == "up"
 	}
-	for _, n := range c.running(c.Nodes) {
-		if !up[n.Name] {
+	for _, n := range c.running(c.Agents()) {
+		if n.Node && !up[n.Name] {
 			return fmt.Errorf("node %s is not up", n.Name)
 		}
 	}

@@ -61,7 +61,10 @@ func List(ctx context.Context, cl *client.Client) (map[string]*api.Instance, err
 // nodes that hold each instance, by instance.
 func (c *Cluster) Held(ctx context.Context) (map[string][]string, error) {
 	held := map[string][]string{}
-	for _, n := range c.running(c.Nodes) {
+	for _, n := range c.running(c.Agents()) {
+		if !n.Node {
+			continue
+		}
 		agent := apiconnect.NewNodeAgentServiceClient(http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", n.Ports.Node))
 		res, err := agent.ListHoldings(ctx, &api.ListHoldingsRequest{})
 		if err != nil {
