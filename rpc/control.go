@@ -42,7 +42,8 @@ func (c *control) Register(ctx context.Context, m *api.RegisterRequest) (*api.Re
 	if err != nil {
 		return nil, err
 	}
-	return &api.RegisterResponse{Lease: wire.LeaseTo(lease), ClusterId: string(cluster)}, nil
+	// By now the cluster has an identity, since its leader took the node in.
+	return &api.RegisterResponse{Lease: wire.LeaseTo(lease), ClusterId: string(c.cfg.State.Snapshot().Cluster())}, nil
 }
 
 func (c *control) Renew(ctx context.Context, m *api.RenewRequest) (*api.RenewResponse, error) {

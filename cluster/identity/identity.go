@@ -192,7 +192,7 @@ func readServer(dir, name string) (wasmatrix.ServerID, error) {
 		return "", wasmatrix.Errorf(wasmatrix.CodeStorage, "the data directory %s has no legible server ID: %q", dir, s)
 	}
 	if s[:dot] != name {
-		return "", wasmatrix.Errorf(wasmatrix.CodeConflict, "the data directory %s belongs to server %q, not to %q", dir, s[:dot], name)
+		return "", wasmatrix.Errorf(wasmatrix.CodeConflict, "the data directory %s belongs to agent %q, not to %q", dir, s[:dot], name)
 	}
 	return wasmatrix.ServerID(s), nil
 }

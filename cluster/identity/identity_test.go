@@ -104,7 +104,7 @@ func TestRefusals(t *testing.T) {
 		"newer version":        {write("version", "2\n"), wasmatrix.CodeStorage, "newer release"},
 		"illegible version":    {write("version", "two\n"), wasmatrix.CodeStorage, "no legible format version"},
 		"torn version":         {write("version", ""), wasmatrix.CodeStorage, "damaged"},
-		"other name":           {write("server-id", "b.00112233\n"), wasmatrix.CodeConflict, `belongs to server "b"`},
+		"other name":           {write("server-id", "b.00112233\n"), wasmatrix.CodeConflict, `belongs to agent "b"`},
 		"illegible ID":         {write("server-id", "a.0011223z\n"), wasmatrix.CodeStorage, "no legible server ID"},
 		"short ID":             {write("server-id", "a\n"), wasmatrix.CodeStorage, "no legible server ID"},
 		"cluster but no ID":    {write("cluster-id", "c1\n"), wasmatrix.CodeStorage, "server-id is missing"},

@@ -7,9 +7,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strconv"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -73,7 +75,10 @@ func advertised(cfg *config.Config, addr net.Addr) (string, error) {
 func listen(ctx context.Context, cfg *config.Config, port int, key string) (net.Listener, error) {
 	addr := net.JoinHostPort(cfg.BindAddr, strconv.Itoa(port))
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "the address %s is already in use: %w", addr, err).With(wasmatrix.DetailField, key)
+	case err != nil:
 		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "cannot listen on %s: %w", addr, err).With(wasmatrix.DetailField, key)
 	}
 	return l, nil

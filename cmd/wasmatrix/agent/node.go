@@ -17,6 +17,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
+	"github.com/wasmatrix/wasmatrix/cluster/identity"
 	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
 	"github.com/wasmatrix/wasmatrix/module"
 	"github.com/wasmatrix/wasmatrix/node"
@@ -32,6 +33,7 @@ type worker struct {
 	log  hclog.Logger
 
 	listener  net.Listener
+	identity  *identity.Identity
 	gossip    *gossip.Gossip
 	transport *http.Transport
 	control   *client.Control
@@ -39,13 +41,15 @@ type worker struct {
 	node      *node.Node
 	api       *rpc.AgentServer
 
+	fatal chan error // the first reason why this process cannot go on
+
 	closers []func() // called in reverse
 }
 
 func runNode(ctx context.Context, cfg *config.Config, opts Options) error {
 	log := newLogger("node", cfg.Log)
 	warnIfOpen(log, cfg.BindAddr)
-	w := &worker{cfg: cfg, opts: opts, log: log}
+	w := &worker{cfg: cfg, opts: opts, log: log, fatal: make(chan error, 1)}
 	if err := w.open(ctx); err != nil {
 		w.close()
 		return err
@@ -63,6 +67,12 @@ func (w *worker) open(ctx context.Context) (err error) {
 		return err
 	}
 	dir := filepath.Join(w.cfg.DataDir, "node")
+	// Two processes would spoil each other's modules; and what the directory
+	// remembers of its cluster is of no use in another.
+	if w.identity, err = identity.Open(dir, w.cfg.Name); err != nil {
+		return err
+	}
+	w.onClose(func() { w.logError("closing the data directory", w.identity.Close()) })
 	store, err := module.OpenStore(module.Config{
 		Dir: filepath.Join(dir, "modules"), MaxBytes: int64(w.cfg.Node.ModuleCache), Logger: w.log.Named("modules"),
 	})
@@ -79,7 +89,9 @@ func (w *worker) open(ctx context.Context) (err error) {
 	w.onClose(func() { w.logError("closing the gossip", w.gossip.Close()) })
 	w.transport = client.NewTransport()
 	w.onClose(w.transport.CloseIdleConnections)
-	w.control = client.NewControl(client.ControlConfig{Servers: w.servers, Transport: w.transport, Logger: w.log.Named("control")})
+	w.control = client.NewControl(client.ControlConfig{
+		Servers: w.servers, Cluster: w.identity.Cluster(), Transport: w.transport, Logger: w.log.Named("control"),
+	})
 
 	cache := &module.Cache{Store: store, Fetch: w.fetcher()}
 	if w.node, err = node.New(node.Config{
@@ -104,9 +116,10 @@ func (w *worker) openGossip(dir, addr string) (*gossip.Gossip, error) {
 		Role: gossip.RoleNode, Name: w.cfg.Name,
 		Bind:      net.JoinHostPort(w.cfg.BindAddr, strconv.Itoa(w.cfg.Ports.NodeGossip)),
 		Advertise: advertise,
-		Tags:      gossip.Tags{AgentAddr: addr, Version: wasmatrix.Version},
+		Tags:      gossip.Tags{Cluster: w.identity.Cluster(), AgentAddr: addr, Version: wasmatrix.Version},
 		RetryJoin: w.cfg.Gossip.RetryJoin, PeersFile: filepath.Join(dir, "peers"),
-		Logger: w.log.Named("gossip"),
+		OnConflict: w.fail,
+		Logger:     w.log.Named("gossip"),
 	})
 }
 
@@ -137,16 +150,15 @@ func (w *worker) fetcher() func(context.Context, wasmatrix.Digest, io.Writer) er
 func (w *worker) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	fatal := make(chan error, 2)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := rpc.Serve(work, w.listener, w.api, rpc.HTTPConfig{Logger: w.log.Named("http")}); err != nil {
-			fatal <- fmt.Errorf("serving the node's API: %w", err)
+			w.fail(fmt.Errorf("serving the node's API: %w", err))
 		}
 	})
 	wg.Go(func() {
 		if err := w.node.Run(work); err != nil && work.Err() == nil {
-			fatal <- err
+			w.fail(err)
 		}
 	})
 	wg.Go(func() { w.keepIdentity(work) })
@@ -156,7 +168,7 @@ func (w *worker) run(ctx context.Context) error {
 
 	var err error
 	select {
-	case err = <-fatal:
+	case err = <-w.fatal:
 		w.log.Error("this node cannot go on", "error", err)
 	case <-ctx.Done():
 		w.log.Info("ending")
@@ -171,7 +183,16 @@ func (w *worker) run(ctx context.Context) error {
 	return err
 }
 
-// keepIdentity tells gossip which cluster this node belongs to, once it knows.
+// fail ends the process with the first error it is given.
+func (w *worker) fail(err error) {
+	select {
+	case w.fatal <- err:
+	default:
+	}
+}
+
+// keepIdentity binds the data directory to the cluster that took this node in,
+// and tells gossip, once it knows.
 func (w *worker) keepIdentity(ctx context.Context) {
 	changed, stop := w.gossip.Subscribe()
 	defer stop()
@@ -179,6 +200,7 @@ func (w *worker) keepIdentity(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if id := w.control.Cluster(); id != "" {
+			w.logError("keeping the cluster's identity", w.identity.SetCluster(id))
 			w.logError("telling gossip of the cluster", w.gossip.SetTags(func(t *gossip.Tags) { t.Cluster = id }))
 			return
 		}
