@@ -13,7 +13,7 @@ COUNT   ?= 1
 export CGO_ENABLED ?= $(if $(RACE),1,0)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit e2e demo check lint generate generate-check bench fuzz vuln tools clean
+.PHONY: help build test unit e2e demo check lint generate generate-check baseline bench fuzz vuln tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,18 +38,20 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint the code and the schemas
 	$(TOOLS)/golangci-lint run ./...
 	$(TOOLS)/buf lint
 	$(TOOLS)/buf format --diff --exit-code
-	@if git rev-parse -q --verify v0.1.0 >/dev/null; then $(TOOLS)/buf breaking --against '.git#tag=v0.1.0'; \
-	else $(TOOLS)/buf breaking --against proto/baseline.binpb; fi
+	$(TOOLS)/buf breaking --against proto/baseline.binpb
 
 generate: $(TOOLS)/buf ## Generate code from the schemas
 	$(TOOLS)/buf generate
+
+baseline: $(TOOLS)/buf ## Take the schemas as they are for what later ones must not break (at a release)
+	$(TOOLS)/buf build -o proto/baseline.binpb
 
 generate-check: $(TOOLS)/buf ## Fail when the generated code is not up to date
 	@rm -rf $(TOOLS)/gen && mkdir -p $(TOOLS)/gen && $(TOOLS)/buf generate -o $(TOOLS)/gen && \
 	diff -r gen $(TOOLS)/gen/gen && echo "generated code is up to date"
 
-bench: build ## Measure the figures of docs/benchmarks.md
-	$(GO) run ./e2e/bench -bin $(BIN)/wasmatrix
+bench: build ## Measure the figures of docs/benchmarks.md (S3 wants etcd on PATH)
+	cd e2e/bench && $(GO) run . -bin ../../$(BIN)/wasmatrix $(BENCH)
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@for pkg in $$($(GO) list ./...); do \
