@@ -104,8 +104,7 @@ func TestEverythingKilledAtOnce(t *testing.T) {
 }
 
 // TestRollingRestart restarts the servers, which keep their log in raft-wal, one
-// after another, as an upgrade
-// does, while writes go on: none fails, none is lost.
+// after another, as an upgrade does, while writes go on: none fails, none is lost.
 func TestRollingRestart(t *testing.T) {
 	c := harness.Start(t, harness.Options{Servers: 3, Nodes: 1, LogStore: "wal"})
 	cl := c.Client()
