@@ -19,15 +19,16 @@ import (
 var errNoEtcd = errors.New("etcd is not on PATH: install Debian's etcd-server to measure against it")
 
 // startEtcd runs a cluster of three etcd servers on loopback, with its defaults
-// (fsync on), until the program ends, and returns their client URLs.
-func startEtcd(p *harness.Program) ([]string, error) {
+// (fsync on), until the program ends, and returns their client URLs and process
+// IDs.
+func startEtcd(p *harness.Program) (endpoints []string, pids []int, err error) {
 	bin, err := exec.LookPath("etcd")
 	if err != nil {
-		return nil, errNoEtcd
+		return nil, nil, errNoEtcd
 	}
 	dir := p.TempDir()
 	ports := harness.FreePorts(p, 6)
-	var cluster, endpoints []string
+	var cluster []string
 	for i := range 3 {
 		cluster = append(cluster, fmt.Sprintf("e%d=http://127.0.0.1:%d", i, ports[2*i+1]))
 		endpoints = append(endpoints, fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]))
@@ -36,7 +37,7 @@ func startEtcd(p *harness.Program) ([]string, error) {
 		client, peer := endpoints[i], fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1])
 		log, err := os.Create(filepath.Join(dir, fmt.Sprintf("e%d.log", i)))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer log.Close()
 		cmd := exec.Command(bin, "--name", fmt.Sprintf("e%d", i), "--data-dir", filepath.Join(dir, fmt.Sprintf("e%d", i)),
@@ -45,8 +46,9 @@ func startEtcd(p *harness.Program) ([]string, error) {
 			"--initial-cluster", strings.Join(cluster, ","), "--initial-cluster-state", "new")
 		cmd.Stdout, cmd.Stderr = log, log
 		if err := cmd.Start(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		pids = append(pids, cmd.Process.Pid)
 		p.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait() // killed on purpose
@@ -54,12 +56,12 @@ func startEtcd(p *harness.Program) ([]string, error) {
 	}
 	cl, err := etcdClient(endpoints)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(p.Context(), harness.Patience)
 	defer cancel()
-	return endpoints, harness.Until(ctx, func(ctx context.Context) error {
+	return endpoints, pids, harness.Until(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_, err := cl.Put(ctx, "ready", "yes")

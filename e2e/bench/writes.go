@@ -24,12 +24,12 @@ func measureS3(p *harness.Program, s settings) ([]result, error) {
 	var results []result
 	theirs := map[int]float64{}
 	if err := harness.Run(p.Context(), discard{}, func(p *harness.Program) error {
-		endpoints, err := startEtcd(p)
+		endpoints, pids, err := startEtcd(p)
 		if err != nil {
 			return err
 		}
 		for _, n := range []int{1, s.clients} {
-			rate, line, err := etcdWrites(p.Context(), endpoints, n, s)
+			rate, line, err := etcdWrites(p.Context(), endpoints, pids, n, s)
 			if err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func measureS3(p *harness.Program, s settings) ([]result, error) {
 	return results, nil
 }
 
-func etcdWrites(ctx context.Context, endpoints []string, n int, s settings) (float64, string, error) {
+func etcdWrites(ctx context.Context, endpoints []string, pids []int, n int, s settings) (float64, string, error) {
 	var clients []*clientv3.Client
 	for range min(n, connections) {
 		cl, err := etcdClient(endpoints)
@@ -73,11 +73,12 @@ func etcdWrites(ctx context.Context, endpoints []string, n int, s settings) (flo
 		clients = append(clients, cl)
 	}
 	value := strings.Repeat("x", 256)
+	before := cpuOf(pids)
 	rate, lat, err := hammer(ctx, n, s.duration, func(ctx context.Context, w, i int) error {
 		_, err := clients[w%len(clients)].Put(ctx, fmt.Sprintf("key-%d-%d", w, i), value)
 		return err
 	})
-	return rate, fmt.Sprintf("%.0f /s, %s", rate, spread(lat)), err
+	return rate, fmt.Sprintf("%.0f /s, %s; %s", rate, spread(lat), cpuOf(pids).per(before, len(lat))), err
 }
 
 func ourWrites(p *harness.Program, c *harness.Cluster, digest string, n int, s settings) (float64, string, error) {
@@ -85,6 +86,11 @@ func ourWrites(p *harness.Program, c *harness.Cluster, digest string, n int, s s
 	for range min(n, connections) {
 		clients = append(clients, c.Client())
 	}
+	var pids []int
+	for _, a := range c.Servers {
+		pids = append(pids, a.PID())
+	}
+	before := cpuOf(pids)
 	rate, lat, err := hammer(p.Context(), n, s.duration, func(ctx context.Context, w, i int) error {
 		_, err := clients[w%len(clients)].Instances.StartInstance(ctx, &api.StartInstanceRequest{
 			InstanceId: fmt.Sprintf("w%d-%d-%d", n, w, i), Queue: true,
@@ -92,7 +98,7 @@ func ourWrites(p *harness.Program, c *harness.Cluster, digest string, n int, s s
 		})
 		return err
 	})
-	return rate, fmt.Sprintf("%.0f /s, %s", rate, spread(lat)), err
+	return rate, fmt.Sprintf("%.0f /s, %s; %s", rate, spread(lat), cpuOf(pids).per(before, len(lat))), err
 }
 
 // discard is a log that nobody reads.
