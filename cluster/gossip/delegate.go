@@ -85,11 +85,10 @@ func (d delegate) record(n *memberlist.Node, alive bool) {
 	g.notify()
 }
 
-// NotifyAlive refuses members of other clusters and those whose tags make no sense.
+// NotifyAlive refuses members of other clusters and those whose tags make no
+// sense. One of our own name is ourselves, a rival (see NotifyConflict), or a
+// member of another cluster, where names are given anew.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
-	if n.Name == d.g.name {
-		return nil // ourselves, or a rival: see NotifyConflict
-	}
 	err := d.check(n)
 	if err != nil {
 		d.tell(notice{name: n.Name, refused: err})
@@ -100,7 +99,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 // NotifyMerge refuses the exchange of states with a member of another cluster.
 func (d delegate) NotifyMerge(peers []*memberlist.Node) error {
 	for _, n := range peers {
-		if n.State != memberlist.StateAlive || n.Name == d.g.name {
+		if n.State != memberlist.StateAlive {
 			continue
 		}
 		if err := d.check(n); err != nil {
@@ -122,7 +121,7 @@ func (d delegate) check(n *memberlist.Node) error {
 	if !foreign(g.tags.Cluster, tags.Cluster) {
 		return nil
 	}
-	if r := g.records[n.Name]; r != nil && !r.foreign && r.Addr == n.Address() {
+	if r := g.records[n.Name]; r != nil && n.Name != g.name && !r.foreign && r.Addr == n.Address() {
 		r.foreign = true
 		g.notify()
 	}

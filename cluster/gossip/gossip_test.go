@@ -177,13 +177,17 @@ func TestADeadNameMayMoveToAnotherAddress(t *testing.T) {
 
 func TestAnotherClusterIsRefused(t *testing.T) {
 	in := func(id wasmatrix.ClusterID) func(*Config) { return func(c *Config) { c.Tags.Cluster = id } }
-	a, b := open(t, RoleServer, "a", in("one")), open(t, RoleServer, "b", in("two"))
-	_, err := a.Join(t.Context(), []string{b.Addr()})
-	if wasmatrix.CodeOf(err) != wasmatrix.CodeConflict || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") {
-		t.Fatalf("join = %v, want CONFLICT naming both clusters", err)
-	}
-	if len(a.Members()) != 1 || len(b.Members()) != 1 {
-		t.Fatalf("they met: %+v, %+v", a.Members(), b.Members())
+	noConflict := func(c *Config) { c.OnConflict = func(err error) { t.Errorf("names conflict: %v", err) } }
+	a := open(t, RoleServer, "a", in("one"), noConflict)
+	for _, name := range []string{"b", "a"} { // names are given anew in each cluster
+		b := open(t, RoleServer, name, in("two"), noConflict)
+		_, err := a.Join(t.Context(), []string{b.Addr()})
+		if wasmatrix.CodeOf(err) != wasmatrix.CodeConflict || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") {
+			t.Fatalf("join %s = %v, want CONFLICT naming both clusters", name, err)
+		}
+		if len(a.Members()) != 1 || len(b.Members()) != 1 {
+			t.Fatalf("they met: %+v, %+v", a.Members(), b.Members())
+		}
 	}
 	// A newcomer without a cluster may join either.
 	n := open(t, RoleNode, "n")
