@@ -135,6 +135,12 @@ func (c *Cluster) openGroup() (*group.Group, error) {
 		Fatal:    c.fatal,
 		Verify:   c.cfg.Verify,
 		Logger:   c.log,
+
+		SnapshotThreshold: c.cfg.SnapshotThreshold,
+		SnapshotInterval:  c.cfg.SnapshotInterval,
+		SnapshotsKept:     c.cfg.SnapshotsKept,
+		TrailingLogs:      c.cfg.TrailingLogs,
+		StallAfter:        c.cfg.StallAfter,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -568,4 +569,14 @@ func TestMembersChangedTells(t *testing.T) {
 			t.Fatalf("members = %+v", ms)
 		}
 	}
+}
+
+func TestTheGroupIsTunedAsConfigured(t *testing.T) {
+	a := start(t, "a", 1, func(c *Config) {
+		c.SnapshotThreshold, c.SnapshotInterval = 4, 10*time.Millisecond
+	})
+	for i := range 10 {
+		write(t, fmt.Sprint("word ", i), a)
+	}
+	eventually(t, "a snapshot after so few entries", func() bool { return a.group.Stats().Snapshot > 0 })
 }

@@ -26,12 +26,19 @@ type Config struct {
 	// bootstraps. A server with a log ignores it.
 	BootstrapExpect int
 	RetryJoin       []string // gossip addresses, see [gossip.Config]
-	LogStore        string   // see [group.Config]; "" is its default
-	Timing          group.Timing
-	GossipTiming    gossip.Timing
-	GossipKey       []byte // see [gossip.Config]
-	Version         string // of this build, told to others
-	Machine         group.StateMachine
+	// These are as in [group.Config], with its defaults for zero.
+	LogStore          string
+	Timing            group.Timing
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	SnapshotsKept     int
+	TrailingLogs      uint64
+	StallAfter        time.Duration
+
+	GossipTiming gossip.Timing
+	GossipKey    []byte // see [gossip.Config]
+	Version      string // of this build, told to others
+	Machine      group.StateMachine
 	// Verify checks a snapshot before it is restored, see [group.Config].
 	Verify func(io.Reader) error
 	// OnFatal is called at most once, from a goroutine of its own, when this

@@ -138,7 +138,9 @@ func (s *server) clusterConfig(dir, apiAddr string) cluster.Config {
 		RaftPort: s.cfg.Ports.Raft, GossipPort: s.cfg.Ports.Gossip, APIAddr: apiAddr,
 		BootstrapExpect: s.cfg.Server.BootstrapExpect, RetryJoin: s.cfg.Gossip.RetryJoin,
 		LogStore: s.cfg.Server.LogStore, Version: wasmatrix.Version, Machine: s.machine,
-		Timing:    group.Timing{Heartbeat: raft.Heartbeat, Election: raft.Election, LeaderLease: raft.LeaderLease, Commit: group.DefaultTiming().Commit},
+		Timing:            group.Timing{Heartbeat: raft.Heartbeat, Election: raft.Election, LeaderLease: raft.LeaderLease, Commit: group.DefaultTiming().Commit},
+		SnapshotThreshold: raft.SnapshotThreshold, SnapshotInterval: raft.SnapshotInterval,
+		SnapshotsKept: raft.SnapshotRetain, TrailingLogs: raft.TrailingLogs, StallAfter: raft.DiskStall,
 		OnFatal:   s.fail,
 		OnRemoved: func() { s.fail(errRemoved()) },
 		Autopilot: cluster.Autopilot{
@@ -176,6 +178,7 @@ func (s *server) run(ctx context.Context) error {
 	wg.Go(func() { s.keepIdentity(work) })
 	wg.Go(func() { s.watchNodes(work) })
 	wg.Go(func() { s.leaders.follow(work) })
+	wg.Go(func() { paceCollections(work) })
 	wg.Go(func() {
 		if err := rpc.Serve(work, s.listener, s.api, s.httpConfig()); err != nil {
 			s.fail(fmt.Errorf("serving the API: %w", err))

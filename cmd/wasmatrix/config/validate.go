@@ -142,10 +142,11 @@ func (k *checker) server() {
 	k.require(s.Raft.SnapshotThreshold > 0, "server.raft.snapshot_threshold", "must be at least 1")
 	k.duration("server.raft.snapshot_interval", s.Raft.SnapshotInterval, least, 24*time.Hour)
 	k.count("server.raft.snapshot_retain", s.Raft.SnapshotRetain, 2, 1000)
+	k.require(s.Raft.TrailingLogs > 0, "server.raft.trailing_logs", "must be at least 1")
 	k.duration("server.raft.disk_stall", s.Raft.DiskStall, 100*time.Millisecond, time.Hour)
 
 	k.duration("server.autopilot.dead_server_grace", s.Autopilot.DeadServerGrace, time.Second, 24*time.Hour)
-	k.duration("server.autopilot.stabilization", s.Autopilot.Stabilization, 0, time.Hour)
+	k.duration("server.autopilot.stabilization", s.Autopilot.Stabilization, time.Millisecond, time.Hour)
 	k.count("server.autopilot.min_quorum", s.Autopilot.MinQuorum, 1, 31)
 
 	k.duration("server.retention.instances", s.Retention.Instances, time.Second, 10*365*24*time.Hour)
