@@ -38,7 +38,7 @@ func (c *Cluster) seekMembership() {
 		case <-ticker.C:
 		}
 		if c.isLeaving() {
-			return
+			continue // it may fail
 		}
 		l := c.group.Leader()
 		well := l.Known && c.inConfiguration(c.identity.Server())
@@ -55,7 +55,7 @@ func (c *Cluster) seekMembership() {
 		asked = time.Now()
 		member, err := c.askMembership(settled)
 		switch refused, _ := errors.AsType[*controlError](err); {
-		case c.ctx.Err() != nil || c.isLeaving():
+		case c.ctx.Err() != nil:
 			return
 		case refused != nil && refused.Fatal:
 			c.fatal(refused.err())
@@ -73,7 +73,7 @@ func (c *Cluster) seekMembership() {
 				c.log.Info("this server is a member of the cluster")
 			}
 			settled, contact, said = true, time.Now(), ""
-		default:
+		case !c.isLeaving():
 			c.noticeRemoval()
 			return
 		}
@@ -95,17 +95,12 @@ func (c *Cluster) askMembership(was bool) (bool, error) {
 	return err == nil && resp.Member, err
 }
 
-// noticeRemoval reports, once, that this server was removed, unless it asked for it.
+// noticeRemoval reports that this server was removed by others.
 func (c *Cluster) noticeRemoval() {
-	if c.isLeaving() {
-		return
+	c.log.Warn("this server was removed from the cluster; started again, it asks to be taken in")
+	if c.cfg.OnRemoved != nil {
+		go c.cfg.OnRemoved() // may call Close
 	}
-	c.removedOnce.Do(func() {
-		c.log.Warn("this server was removed from the cluster; started again, it asks to be taken in")
-		if c.cfg.OnRemoved != nil {
-			go c.cfg.OnRemoved() // may call Close
-		}
-	})
 }
 
 func (c *Cluster) isLeaving() bool {

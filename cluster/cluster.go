@@ -43,7 +43,7 @@ type Cluster struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	fatalOnce, removedOnce, closeOnce sync.Once
+	fatalOnce, closeOnce sync.Once
 
 	closeErr error
 
@@ -186,10 +186,8 @@ func (c *Cluster) member(id wasmatrix.ServerID) (Member, bool) {
 	if g == nil || id == "" {
 		return Member{}, false
 	}
-	for _, m := range g.Members() {
-		if m.Role == gossip.RoleServer && m.Server == id {
-			return m, true
-		}
+	if m, ok := g.Member(gossip.RoleServer, nameOf(id)); ok && m.Server == id {
+		return m, true
 	}
 	return Member{}, false
 }
@@ -319,8 +317,12 @@ func (c *Cluster) Lead(ctx context.Context, work func(ctx context.Context, term 
 	c.group.Lead(ctx, work)
 }
 
-// SaveSnapshot writes a snapshot of the replicated state to w.
+// SaveSnapshot writes a snapshot of the replicated state to w, with everything
+// that was acknowledged before the call. It is for the leader.
 func (c *Cluster) SaveSnapshot(ctx context.Context, w io.Writer) error {
+	if err := c.Read(ctx); err != nil {
+		return err
+	}
 	_, err := c.group.SaveSnapshot(ctx, w)
 	return c.hint(err)
 }

@@ -23,8 +23,9 @@ func (c *Cluster) Join(ctx context.Context, addrs []string) (int, error) {
 // ends. The last voter stays in its configuration and only tells the others.
 //
 // Errors: CONFLICT where those that remain would not be a majority of what
-// remains, NO_LEADER or TIMEOUT where nobody could remove it. Nothing has
-// changed then, but leadership perhaps. Close it after success.
+// remains, NO_LEADER or TIMEOUT where nobody is known to have removed it. It goes
+// on then, and finds out like any other whether it was removed after all. Close
+// it after success.
 func (c *Cluster) Leave(ctx context.Context) error {
 	self := c.identity.Server()
 	member, lastVoter := false, true
@@ -40,7 +41,12 @@ func (c *Cluster) Leave(ctx context.Context) error {
 		}
 		c.log.Info("this server has left the configuration")
 	}
-	return c.gossip.Load().Leave(ctx)
+	// There is no way back from here, whatever becomes of ctx: a process that went
+	// on would be a server of no group.
+	if err := c.gossip.Load().Leave(context.WithoutCancel(ctx)); err != nil {
+		c.log.Warn("the others were not told that this server leaves; they will find it gone", "error", err)
+	}
+	return nil
 }
 
 func (c *Cluster) setLeaving(v bool) {

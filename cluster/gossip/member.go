@@ -38,6 +38,10 @@ type record struct {
 	foreign bool
 }
 
+func (r *record) forgotten() bool {
+	return r.Status != StatusAlive && time.Since(r.Since) > forgetAfter
+}
+
 // Members returns the members that are alive, and those that died or left
 // within a day, by role and name. Members of other clusters are not among them.
 func (g *Gossip) Members() []Member {
@@ -45,7 +49,7 @@ func (g *Gossip) Members() []Member {
 	defer g.mu.Unlock()
 	out := make([]Member, 0, len(g.records))
 	for name, r := range g.records {
-		if r.Status != StatusAlive && time.Since(r.Since) > forgetAfter {
+		if r.forgotten() {
 			delete(g.records, name)
 			continue
 		}
@@ -58,6 +62,18 @@ func (g *Gossip) Members() []Member {
 		return cmp.Or(-cmp.Compare(a.Role, b.Role), cmp.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// Member returns one of those that Members returns. It costs the same however
+// many there are.
+func (g *Gossip) Member(role Role, name string) (Member, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.records[memberName(role, name)]
+	if r == nil || r.foreign || r.forgotten() {
+		return Member{}, false
+	}
+	return r.Member, true
 }
 
 // alone reports whether no other member of the cluster is alive.
