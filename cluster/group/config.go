@@ -84,11 +84,6 @@ type Config struct {
 	// Fatal is told once, on a goroutine of its own, why this server must not go
 	// on. It must end the process; the group is dead already.
 	Fatal func(error)
-	// Removed is told once, on a goroutine of its own, that this server is no
-	// longer a member, as far as its own log says so: raft stops talking to a
-	// server that it removes, and may do so before it has sent it that news. It
-	// may be nil.
-	Removed func()
 
 	RPCTimeout    time.Duration // one request to a peer; 3 s
 	StallAfter    time.Duration // one call to the disk; 2 s
@@ -182,7 +177,7 @@ func (c Config) raft(notify chan<- bool) *raft.Config {
 	r.SnapshotInterval = c.SnapshotInterval
 	r.TrailingLogs = c.TrailingLogs
 	// A raft that shuts itself down leaves the rest of the process believing it
-	// lives. Removed tells it instead.
+	// lives, and does so at the sight of its own past too.
 	r.ShutdownOnRemove = false
 	r.NoLegacyTelemetry = true
 	r.NotifyCh = notify

@@ -53,7 +53,6 @@ type Group struct {
 	probers   sync.WaitGroup // ends with raft
 	requests  sync.WaitGroup // calls of raft that callers no longer wait for
 	observing sync.WaitGroup // leadership, which outlives raft
-	removed   sync.Once
 
 	closing sync.Once
 	closed  error
@@ -84,7 +83,7 @@ func openWith(conf Config, wrap func(*store)) (*Group, error) {
 		cancel:    cancel,
 	}
 	g.failure = newFailure(conf.Logger, conf.Fatal)
-	g.machine = newMachine(raft.ServerID(conf.ID), conf.Machine, g.failure, &g.progress)
+	g.machine = newMachine(conf.Machine, g.failure, &g.progress)
 	g.leadership = newLeadership(g)
 	if err := g.open(wrap); err != nil {
 		cancel()

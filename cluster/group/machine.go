@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -17,11 +16,9 @@ import (
 // machine stands between raft and the state machine: it unpacks entries, knows
 // how far the state is, and stops the server when the machine breaks.
 type machine struct {
-	self     raft.ServerID
 	failure  *failure
 	progress *atomic.Uint64
 	armed    atomic.Bool // false until the group is open: errors are Open's then
-	member   atomic.Bool // self was a member in some configuration that was committed
 
 	mu        sync.Mutex // held while the state machine is called
 	machine   StateMachine
@@ -33,8 +30,8 @@ type machine struct {
 
 var _ raft.BatchingFSM = (*machine)(nil)
 
-func newMachine(self raft.ServerID, m StateMachine, f *failure, progress *atomic.Uint64) *machine {
-	return &machine{self: self, machine: m, failure: f, progress: progress, moved: make(chan struct{})}
+func newMachine(m StateMachine, f *failure, progress *atomic.Uint64) *machine {
+	return &machine{machine: m, failure: f, progress: progress, moved: make(chan struct{})}
 }
 
 // Apply implements [raft.FSM]; raft prefers ApplyBatch.
@@ -52,7 +49,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 			continue
 		}
 		if log.Type == raft.LogConfiguration {
-			m.configured(raft.DecodeConfiguration(log.Data), log.Index)
+			m.configIdx = log.Index
 		} else {
 			out[i] = m.apply(log)
 		}
@@ -139,21 +136,9 @@ func (m *machine) Restore(source io.ReadCloser) (err error) {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "restore the snapshot of index %d: %w", meta.Index, err)
 	}
 	m.applied, m.term = meta.Index, meta.Term
-	m.configured(meta.Configuration, meta.ConfigurationIndex)
+	m.configIdx = meta.ConfigurationIndex
 	m.announce()
 	return nil
-}
-
-// configured takes over a committed configuration. m.mu is held.
-func (m *machine) configured(c raft.Configuration, index uint64) {
-	m.configIdx = index
-	if isMember(c, m.self) {
-		m.member.Store(true)
-	}
-}
-
-func isMember(c raft.Configuration, id raft.ServerID) bool {
-	return slices.ContainsFunc(c.Servers, func(s raft.Server) bool { return s.ID == id })
 }
 
 // announce wakes those who wait for the state to move. m.mu is held.

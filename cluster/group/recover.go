@@ -35,7 +35,7 @@ func (g *Group) recoverFrom(logs raft.LogStore, conf *raft.Config) error {
 		return wasmatrix.Errorf(wasmatrix.CodeValidation, "%s does not name this server, %s, as a voter", path, conf.LocalID)
 	}
 	g.conf.Logger.Warn("making the group that of the peers file; what only other servers had acknowledged is lost", "file", path, "servers", len(servers.Servers))
-	scratch := newMachine(raft.ServerID(g.conf.ID), g.conf.Machine, g.failure, new(atomic.Uint64))
+	scratch := newMachine(g.conf.Machine, g.failure, new(atomic.Uint64))
 	if err := raft.RecoverCluster(conf, scratch, logs, g.disk, g.snapshots, g.transport, servers); err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "recover the group from %s: %w", path, err)
 	}

@@ -10,10 +10,6 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// removedAfter is how many checks in a row must miss this server among the
-// members. One that joins again sees its own past pass by.
-const removedAfter = 3
-
 // runWatchdog ends the group when raft stands still. Raft has no answer to
 // that: its main loop can wait for ever on a peer that stopped in the middle of
 // a snapshot, and a handover of leadership that went wrong leaves the leader
@@ -26,7 +22,6 @@ func (g *Group) runWatchdog() {
 	transferring, waiting := awakeStopwatch{interval: interval}, awakeStopwatch{interval: interval}
 	asked, handing := false, false
 	var seen uint64
-	missed := 0
 	answers := make(chan error)
 	g.probers.Go(func() { g.runProbes(probes, answers) })
 	defer close(probes)
@@ -49,7 +44,6 @@ func (g *Group) runWatchdog() {
 				g.failure.fail(wasmatrix.Errorf(wasmatrix.CodeInternal, "raft has been handing over leadership for %s and would not end", d.Round(time.Millisecond)))
 			}
 		}
-		missed = g.checkMember(missed)
 		if !asked {
 			select {
 			case probes <- struct{}{}:
@@ -88,23 +82,4 @@ func (g *Group) runProbes(probes <-chan struct{}, answers chan<- error) {
 			return
 		}
 	}
-}
-
-// checkMember reports through Config.Removed when this server was a member and
-// no longer is. It returns how many checks in a row have missed it.
-func (g *Group) checkMember(missed int) int {
-	now := g.configuration()
-	if !g.machine.member.Load() || isMember(now, raft.ServerID(g.conf.ID)) || len(now.Servers) == 0 {
-		return 0
-	}
-	if missed++; missed != removedAfter {
-		return missed
-	}
-	g.conf.Logger.Warn("this server is no longer a member of the group")
-	g.removed.Do(func() {
-		if g.conf.Removed != nil {
-			go g.conf.Removed() // may close the group; nobody joins it
-		}
-	})
-	return missed
 }
