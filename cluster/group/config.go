@@ -36,12 +36,13 @@ type Timing struct {
 }
 
 // DefaultTiming is for servers in one region: about 0.6 s from a lost leader
-// to the next commit.
+// to the next commit. The lease is as long as may be: a follower answers no
+// heartbeat while it writes to its disk.
 func DefaultTiming() Timing {
 	return Timing{
 		Heartbeat:   300 * time.Millisecond,
 		Election:    300 * time.Millisecond,
-		LeaderLease: 200 * time.Millisecond,
+		LeaderLease: 300 * time.Millisecond,
 		Commit:      50 * time.Millisecond,
 	}
 }

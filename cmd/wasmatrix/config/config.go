@@ -134,7 +134,7 @@ func Default() *Config {
 			Placement: "spread",
 			MaxModule: wasmatrix.DefaultMaxModule,
 			Raft: Raft{
-				Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 200 * time.Millisecond,
+				Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 300 * time.Millisecond,
 				SnapshotThreshold: 8192, SnapshotInterval: 30 * time.Second, SnapshotRetain: 2,
 				TrailingLogs: 4096, DiskStall: 2 * time.Second,
 			},
