@@ -117,6 +117,8 @@ func (d *Dispatcher) Renew(_ context.Context, node wasmatrix.NodeID, boot wasmat
 
 // Report commits the statements of a node and tells of each whether it changed
 // the state. When it returns without error the node may forget them all.
+// NODE_NOT_FOUND and CONFLICT say that the process is not the one on record,
+// and has to register.
 func (d *Dispatcher) Report(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, reports []wasmatrix.Report) ([]bool, error) {
 	t, err := d.tenure()
 	if err != nil {

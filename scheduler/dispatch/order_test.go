@@ -190,7 +190,7 @@ func TestVanishedInstanceBeginsANewEpoch(t *testing.T) {
 }
 
 // TestStaleReportsStopTheirCause: a node that reports an epoch that is not its
-// to run is told to end it, and the log hears nothing of it.
+// to run is told to end it, and the state hears nothing of it.
 func TestStaleReportsStopTheirCause(t *testing.T) {
 	inWorld(t, dispatch.Config{}, []uint32{20, 20}, func(t *testing.T, w *world, nodes []*process) {
 		ids := w.mustStart(item("a", 2, w.spec()))
@@ -200,37 +200,59 @@ func TestStaleReportsStopTheirCause(t *testing.T) {
 		if i.Node == other.node {
 			other = nodes[1]
 		}
-		index := w.state().Index()
+		_, facts := w.state().FactRange()
 		other.mu.Lock()
 		h := &holding{epoch: 1}
 		other.held[ids[0]] = h
 		other.say(ids[0], h, wasmatrix.StatusRunning)
 		other.mu.Unlock()
 		w.await("the intruder is gone", func() bool { return w.settled() && !other.unsent() })
-		if n := w.state().Index(); n != index {
-			t.Errorf("%d log entries", n-index)
+		if _, n := w.state().FactRange(); n != facts {
+			t.Errorf("%d facts", n-facts)
 		}
 	})
 }
 
-// TestRepeatedReportsCostNoLogEntry: what the state knows is acknowledged.
-func TestRepeatedReportsCostNoLogEntry(t *testing.T) {
+// TestRepeatedReportsChangeNothing, and are acknowledged by one empty entry.
+func TestRepeatedReportsChangeNothing(t *testing.T) {
 	inWorld(t, dispatch.Config{}, []uint32{20}, func(t *testing.T, w *world, nodes []*process) {
 		ids := w.mustStart(item("a", 1, w.spec()))
 		w.await("it runs", w.running(ids...))
 		index := w.state().Index()
 		r := wasmatrix.Report{Instance: ids[0], Epoch: 1, Attempt: 1, Seq: 1, Status: wasmatrix.StatusRunning}
 		changed, err := w.d().Report(t.Context(), "n0", nodes[0].boot, []wasmatrix.Report{r, r})
-		if err != nil || len(changed) != 2 || changed[0] || changed[1] || w.state().Index() != index {
+		if err != nil || len(changed) != 2 || changed[0] || changed[1] || w.state().Index() != index+1 {
 			t.Errorf("%v, %v after %d entries", changed, err, w.state().Index()-index)
 		}
 		r.Seq = 2
 		if changed, err = w.d().Report(t.Context(), "n0", nodes[0].boot, []wasmatrix.Report{r, {Instance: "nobody", Epoch: 1, Attempt: 1, Seq: 1, Status: wasmatrix.StatusStopped}}); err != nil || !changed[0] || changed[1] {
 			t.Errorf("news: %v, %v", changed, err)
 		}
-		if changed, err = w.d().Report(t.Context(), "n0", "old boot", []wasmatrix.Report{r}); err != nil || len(changed) != 1 || changed[0] {
-			t.Errorf("of another boot: %v, %v", changed, err)
+		if _, err = w.d().Report(t.Context(), "n0", "old boot", []wasmatrix.Report{r}); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
+			t.Errorf("of another boot: %v", err)
 		}
+		if _, err = w.d().Report(t.Context(), "nobody", "boot", []wasmatrix.Report{r}); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
+			t.Errorf("of an unknown node: %v", err)
+		}
+	})
+}
+
+// TestDeposedLeaderAcknowledgesNothing: one that was paused while another took
+// over does not know what the other placed, and takes its end for old news.
+func TestDeposedLeaderAcknowledgesNothing(t *testing.T) {
+	inWorld(t, dispatch.Config{}, []uint32{20}, func(t *testing.T, w *world, nodes []*process) {
+		old := w.servers[0]
+		w.set(func() { old.frozen, w.leader = w.machine.State(), w.servers[1] })
+		if _, err := w.apply(wasmatrix.StartInstances{At: wasmatrix.TimeOf(time.Now()), Items: []wasmatrix.StartItem{{
+			Spec: w.spec(), Placements: []wasmatrix.Placement{{Instance: "x", Node: "n0"}},
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+		end := wasmatrix.Report{Instance: "x", Epoch: 1, Attempt: 1, Seq: 2, Status: wasmatrix.StatusStopped}
+		if _, err := old.d.Report(t.Context(), "n0", nodes[0].boot, []wasmatrix.Report{end}); err == nil {
+			t.Error("the end of an instance was acknowledged and is known nowhere")
+		}
+		w.set(func() { w.leader = old })
 	})
 }
 

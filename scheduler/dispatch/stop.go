@@ -43,13 +43,19 @@ func (t *tenure) stop(ctx context.Context) {
 	}
 }
 
-// report commits what is news in the statements of a node.
+// report commits what is news in the statements of a node. What is no news is
+// left out, but acknowledged only after a commit as well: a server that leads no
+// longer and has not noticed would take news for old, and the node, which then
+// forgets it, would have told nobody.
 func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, reports []wasmatrix.Report) ([]bool, error) {
 	changed := make([]bool, len(reports))
 	snap := t.cfg.State.Snapshot()
 	record, known := snap.Node(node)
-	if !known || record.Boot != boot {
-		return changed, nil
+	switch {
+	case !known:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no node %q", node)
+	case record.Boot != boot:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "node %q is boot %s by now, not %s", node, record.Boot, boot)
 	}
 	var news []wasmatrix.Report
 	var places []int // of the news within reports
@@ -70,6 +76,10 @@ func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatr
 	}
 	if len(stale) > 0 {
 		t.link(node).forget(stale)
+	}
+	if len(news) == 0 {
+		_, err := propose[[]bool](ctx, t, wasmatrix.ApplyReports{At: now(), Node: node, Boot: boot})
+		return changed, err
 	}
 	for chunk := range chunks(news, maxReportBatch) {
 		got, err := propose[[]bool](ctx, t, wasmatrix.ApplyReports{At: now(), Node: node, Boot: boot, Reports: chunk})

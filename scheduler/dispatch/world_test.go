@@ -58,6 +58,8 @@ type server struct {
 	d    *dispatch.Dispatcher
 	end  context.CancelFunc // of its term; nil when it does not lead
 	over chan struct{}      // closed when Lead has returned
+	// frozen is all that the server knows, where that is not nil; guarded by w.mu.
+	frozen wasmatrix.Snapshot
 }
 
 func newWorld(t tester, servers int, cfg dispatch.Config) *world {
@@ -139,7 +141,14 @@ func (s *server) Propose(ctx context.Context, cmd wasmatrix.Command) (any, error
 }
 
 // Snapshot implements dispatch.State.
-func (s *server) Snapshot() wasmatrix.Snapshot { return s.w.machine.State() }
+func (s *server) Snapshot() wasmatrix.Snapshot {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.frozen != nil {
+		return s.frozen
+	}
+	return s.w.machine.State()
+}
 
 // Changed implements dispatch.State.
 func (s *server) Changed() <-chan struct{} { return s.w.machine.Changed() }
