@@ -45,15 +45,16 @@ func (s *server) settle(ctx context.Context) error {
 	}
 }
 
-// dispatchUntilRestored dispatches until ctx ends or a user's snapshot has
-// replaced the state: what the dispatcher remembers of nodes is void then.
+// dispatchUntilRestored dispatches until ctx ends or a snapshot has replaced the
+// state: what the dispatcher remembers of nodes is void then.
 func (s *server) dispatchUntilRestored(ctx context.Context, term uint64) {
+	restored := s.machine.Restored()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		select {
-		case <-s.restored:
+		case <-restored:
 			cancel()
 		case <-inner.Done():
 		}
@@ -84,14 +85,16 @@ func (s *server) keepIdentity(ctx context.Context) {
 
 // watchNodes tells the dispatcher of nodes that gossip no longer hears.
 func (s *server) watchNodes(ctx context.Context) {
-	told := map[string]gossip.Status{}
+	var told map[string]gossip.Status
 	changed := s.cluster.MembersChanged()
 	for {
+		before := told
+		told = make(map[string]gossip.Status, len(before))
 		for _, m := range s.cluster.Members() {
 			if m.Role != gossip.RoleNode {
 				continue
 			}
-			if m.Status != gossip.StatusAlive && told[m.Name] == gossip.StatusAlive {
+			if m.Status != gossip.StatusAlive && before[m.Name] == gossip.StatusAlive {
 				s.dispatch.Suspect(wasmatrix.NodeID(m.Name), "gossip: "+string(m.Status))
 			}
 			told[m.Name] = m.Status

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"sync"
 
 	"github.com/wasmatrix/wasmatrix/cluster"
 )
@@ -10,13 +9,11 @@ import (
 // leadership is the cluster as the API's forwarding sees it.
 type leadership struct {
 	cluster *cluster.Cluster
-
-	mu      sync.Mutex
-	changed chan struct{} // closed and renewed at each change
+	changed *pulse
 }
 
 func newLeadership(c *cluster.Cluster) *leadership {
-	return &leadership{cluster: c, changed: make(chan struct{})}
+	return &leadership{cluster: c, changed: newPulse()}
 }
 
 // Leader implements the API's view: a leader whose API address is not known yet
@@ -27,11 +24,7 @@ func (l *leadership) Leader() (apiAddr string, self, known bool) {
 }
 
 // LeaderChanged is closed at the next change.
-func (l *leadership) LeaderChanged() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changed
-}
+func (l *leadership) LeaderChanged() <-chan struct{} { return l.changed.wait() }
 
 // follow passes changes on until ctx ends.
 func (l *leadership) follow(ctx context.Context) {
@@ -43,9 +36,6 @@ func (l *leadership) follow(ctx context.Context) {
 			return
 		case <-changes:
 		}
-		l.mu.Lock()
-		close(l.changed)
-		l.changed = make(chan struct{})
-		l.mu.Unlock()
+		l.changed.beat()
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -79,7 +80,9 @@ func (w *worker) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if w.engine, err = engine.New(engine.Config{CacheDir: filepath.Join(dir, "compiled")}); err != nil {
+	if w.engine, err = engine.New(engine.Config{
+		CacheDir: filepath.Join(dir, "compiled"), CacheBytes: int64(w.cfg.Node.ModuleCache), Logger: w.log.Named("engine"),
+	}); err != nil {
 		return err
 	}
 	w.onClose(func() { w.logError("closing the engine", w.engine.Close()) })
@@ -146,7 +149,15 @@ func (w *worker) fetcher() func(context.Context, wasmatrix.Digest, io.Writer) er
 	}
 }
 
-// run works until ctx ends, and then ends the guests.
+// How long a node may take to end its guests, and then itself; together less
+// than its server, or a supervisor, waits.
+const (
+	guestGrace = 10 * time.Second
+	nodeGrace  = guestGrace + 4*time.Second
+)
+
+// run works until ctx ends, and then ends the guests. A guest that cannot be
+// interrupted ends with the process.
 func (w *worker) run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -166,21 +177,23 @@ func (w *worker) run(ctx context.Context) error {
 	w.log.Info("node started", "name", w.cfg.Name, "version", wasmatrix.Version, "address", w.listener.Addr(), "gossip", w.gossip.Addr(),
 		"memory", wasmatrix.FormatBytes(w.cfg.Node.Memory), "instances", w.cfg.Node.Instances, "data_dir", w.cfg.DataDir)
 
-	var err error
+	var failed error
 	select {
-	case err = <-w.fatal:
-		w.log.Error("this node cannot go on", "error", err)
+	case failed = <-w.fatal:
+		w.log.Error("this node cannot go on", "error", failed)
 	case <-ctx.Done():
 		w.log.Info("ending")
 	}
-	grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	w.logError("ending the guests", w.node.Shutdown(grace))
-	w.logError("leaving the gossip", w.gossip.Leave(grace))
-	stop()
-	wg.Wait()
-	w.close()
-	return err
+	err := ending(nodeGrace, nil, func() {
+		grace, cancel := context.WithTimeout(context.Background(), guestGrace)
+		w.logError("ending the guests", w.node.Shutdown(grace))
+		cancel()
+		w.logError("leaving the gossip", w.gossip.Leave(context.Background()))
+		stop()
+		wg.Wait()
+		w.close()
+	})
+	return cmp.Or(failed, err)
 }
 
 // fail ends the process with the first error it is given.

@@ -25,11 +25,17 @@ func (v clusterView) RestoreSnapshot(ctx context.Context, r io.Reader) (stateHas
 	if err != nil {
 		return "", 0, storageError(err)
 	}
-	defer func() {
-		_ = tmp.Close()
-		_ = os.Remove(tmp.Name())
-	}()
-	hash, err := fsm.Rehome(tmp, r, v.machine.State().Cluster())
+	defer func() { _ = tmp.Close() }()
+	// Open, it needs no name, and without one it does not outlive a crash.
+	if err := os.Remove(tmp.Name()); err != nil {
+		return "", 0, storageError(err)
+	}
+	cluster := v.machine.State().Cluster()
+	if cluster == "" {
+		return "", 0, wasmatrix.Errorf(wasmatrix.CodeNoLeader, "the cluster is so young that it has no identity yet").
+			With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+	}
+	hash, err := fsm.Rehome(tmp, r, cluster)
 	if err != nil {
 		return "", 0, err
 	}
@@ -38,10 +44,6 @@ func (v clusterView) RestoreSnapshot(ctx context.Context, r io.Reader) (stateHas
 	}
 	if err := v.cluster.RestoreSnapshot(ctx, tmp); err != nil {
 		return "", 0, err
-	}
-	select {
-	case v.restored <- struct{}{}:
-	default:
 	}
 	v.log.Warn("the state was replaced by a user's snapshot", "state_hash", hexHash(hash))
 	return hexHash(hash), v.cluster.Status().Applied, nil

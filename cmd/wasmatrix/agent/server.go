@@ -37,7 +37,7 @@ type server struct {
 	started time.Time
 
 	listener  net.Listener
-	machine   *fsm.FSM
+	machine   machine
 	cluster   *cluster.Cluster
 	transport *http.Transport
 	dispatch  *dispatch.Dispatcher
@@ -50,17 +50,20 @@ type server struct {
 	fatal     chan error    // the first reason why this process cannot go on
 	leave     chan struct{} // closed when a user asked this agent to leave
 	leaveOnce sync.Once
-	restored  chan struct{} // receives when the state was replaced by a user's snapshot
 
 	closers []func() // called in reverse
 }
+
+// serverGrace is how long a server may take to end: more than its node, the calls
+// under way and Raft may take together, and less than supervisors wait.
+const serverGrace = 45 * time.Second
 
 func runServer(ctx context.Context, cfg *config.Config, opts Options) error {
 	log := newLogger("server", cfg.Log)
 	warnIfOpen(log, cfg.BindAddr)
 	s := &server{
 		cfg: cfg, opts: opts, log: log, started: time.Now(),
-		fatal: make(chan error, 1), leave: make(chan struct{}), restored: make(chan struct{}, 1),
+		fatal: make(chan error, 1), leave: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
 		s.close()
@@ -79,7 +82,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.machine = fsm.New(fsm.Options{})
+	s.machine = newMachine()
 	dir := filepath.Join(s.cfg.DataDir, "server")
 	if s.cluster, err = cluster.Open(ctx, s.clusterConfig(dir, apiAddr)); err != nil {
 		return err
@@ -204,13 +207,14 @@ func (s *server) run(ctx context.Context) error {
 	case <-ctx.Done():
 		s.log.Info("ending")
 	}
-	stopNode()
-	nodeWG.Wait()
-	s.handOver()
-	stopWork()
-	wg.Wait()
-	s.close()
-	return nil
+	return ending(serverGrace, s.fatal, func() {
+		stopNode()
+		nodeWG.Wait()
+		s.handOver()
+		stopWork()
+		wg.Wait()
+		s.close()
+	})
 }
 
 func (s *server) httpConfig() rpc.HTTPConfig {
@@ -255,7 +259,7 @@ func (s *server) close() {
 }
 
 func errRemoved() error {
-	return wasmatrix.Errorf(wasmatrix.CodeConflict, "this server was removed from the cluster; to join again as a new server, start it with an empty data directory")
+	return wasmatrix.Errorf(wasmatrix.CodeConflict, "this server was removed from the cluster; started again, it asks to be taken in, and with an empty data directory it does so as a new server")
 }
 
 // randomID draws n bytes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"weak"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster"
@@ -85,19 +86,20 @@ func (v clusterView) SaveSnapshot(ctx context.Context, w io.Writer) error {
 	return v.cluster.SaveSnapshot(ctx, w)
 }
 
-// hashCache keeps the hash of the last state that was asked for: hashing reads
-// all of it.
+// hashCache keeps the hash of the last state that was asked for, since hashing
+// reads all of it, but not the state, which would hold on to all that has changed
+// since.
 type hashCache struct {
 	mu    sync.Mutex
-	state *fsm.State
+	state weak.Pointer[fsm.State]
 	hash  [32]byte
 }
 
 func (h *hashCache) of(s *fsm.State) (hash [32]byte, index uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.state != s {
-		h.state, h.hash = s, s.Hash()
+	if p := weak.Make(s); h.state != p {
+		h.state, h.hash = p, s.Hash()
 	}
 	return h.hash, s.Index()
 }
