@@ -2,13 +2,20 @@ package node
 
 import (
 	"container/list"
+	"time"
 
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// maxGraves bounds what is remembered of ended instances. It covers orders that
-// were on their way when an instance ended.
-const maxGraves = 1 << 14
+const (
+	// maxGraves bounds what is remembered of ended instances.
+	maxGraves = 1 << 14
+	// lateOrder is how long after the end of an instance an order may arrive that
+	// was sent before it. A start that comes later is meant, whatever epoch it
+	// has: the cluster has forgotten the instance and uses its ID again, or was
+	// set back to an older state.
+	lateOrder = 30 * time.Second
+)
 
 // grave is what is left of an instance that this node has ended, or was told
 // to end before it began.
@@ -20,6 +27,7 @@ type grave struct {
 	final   *wasmatrix.Report // nil where it was ended without a report
 	done    <-chan struct{}   // closed when its guest has ended; nil where it had none
 	logs    *logRing          // nil where there is none any more
+	dug     time.Time         // when it was put
 
 	place, logged *list.Element
 }
@@ -41,6 +49,7 @@ func newGraveyard(keepLogs int) graveyard {
 
 func (y *graveyard) put(g *grave) {
 	y.remove(g.id)
+	g.dug = time.Now()
 	y.byID[g.id] = g
 	g.place = y.order.PushBack(g)
 	if g.logs != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/wasmatrix/wasmatrix"
 )
@@ -9,7 +10,7 @@ import (
 // Execute takes orders in and returns before they are carried out. Orders of an
 // epoch older than what the node knows, and repeated ones, change nothing;
 // where the node has already stated what became of the instance, a repeated
-// order makes it state that again. CONFLICT means that the orders are for
+// order makes it state that again for a while. CONFLICT means that the orders are for
 // another process, or of a leader that has been succeeded; nothing was taken in
 // then, nor with any other error.
 func (n *Node) Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error {
@@ -95,13 +96,16 @@ func (n *Node) start(o *wasmatrix.Order, cur *instance) {
 	in := &instance{id: o.Instance, epoch: o.Epoch, spec: o.Spec, attempt: 1}
 	var prev <-chan struct{}
 	if g := n.ended.byID[o.Instance]; g != nil {
-		if g.epoch >= o.Epoch {
+		if g.epoch >= o.Epoch && time.Since(g.dug) < lateOrder {
 			if g.epoch == o.Epoch && g.final != nil {
 				n.restate(g)
 			}
 			return
 		}
-		in.logs, prev = g.logs, g.done
+		prev = g.done
+		if g.epoch < o.Epoch {
+			in.logs = g.logs
+		}
 		n.ended.remove(o.Instance)
 	}
 	n.launch(in, prev)

@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -534,5 +536,81 @@ func TestModulesAreAskedForAgain(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAnIDIsUsedAgain: once the cluster has forgotten an instance its ID may
+// stand for another, whose epochs begin anew.
+func TestAnIDIsUsedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newControl()
+		var runs atomic.Int32
+		n := fakeNode(t, Config{Control: c, guests: &guests{run: func(_ context.Context, cfg engine.RunConfig) engine.Exit {
+			cfg.OnRunning()
+			_, _ = fmt.Fprintln(cfg.Stdout, "run", runs.Add(1))
+			return exitOK
+		}}})
+		execute(t, n, startOrder("ended", 1, spec()), startOrder("moved", 7, spec()))
+		synctest.Wait()
+		for _, id := range []wasmatrix.InstanceID{"ended", "moved"} {
+			c.place(id, 1)
+			execute(t, n, startOrder(id, 1, spec()))
+		}
+		synctest.Wait()
+		if got := runs.Load(); got != 2 {
+			t.Errorf("orders that may be late ran the guests: %d executions", got)
+		}
+		time.Sleep(lateOrder)
+		for _, id := range []wasmatrix.InstanceID{"ended", "moved"} {
+			c.place(id, 1)
+			execute(t, n, startOrder(id, 1, spec()))
+			synctest.Wait()
+			if i := c.instance(id); i.Status != wasmatrix.StatusStopped || i.Attempt != 1 {
+				t.Errorf("%s is %s in attempt %d", id, i.Status, i.Attempt)
+			}
+		}
+		if got := runs.Load(); got != 4 {
+			t.Errorf("%d executions, and should be 4", got)
+		}
+		var out strings.Builder
+		var mu sync.Mutex
+		if err := n.Logs(t.Context(), "ended", LogOptions{}, collect(&out, &mu)); err != nil || strings.Contains(out.String(), "run 1") {
+			t.Errorf("output of the other instance: %q, %v", out.String(), err)
+		}
+	})
+}
+
+// TestAGuestThatSpinsAsItStartsKeepsNobodyFromIt for long.
+func TestAGuestThatSpinsAsItStartsKeepsNobodyFromIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newControl()
+		n := fakeNode(t, Config{Control: c, Starts: 1, guests: &guests{run: func(ctx context.Context, cfg engine.RunConfig) engine.Exit {
+			if cfg.Args[1] == "spin" {
+				<-ctx.Done()
+				return engine.Exit{Kind: engine.Cancelled}
+			}
+			return stay(ctx, cfg)
+		}}})
+		args := func(a string) *wasmatrix.Spec { return spec(func(s *wasmatrix.Spec) { s.Args = []string{a} }) }
+		execute(t, n, startOrder("spins", 1, args("spin")))
+		synctest.Wait()
+		execute(t, n, startOrder("waits", 1, args("stay")))
+		time.Sleep(startPatience)
+		synctest.Wait()
+		if s := c.instance("waits").Status; s != wasmatrix.StatusRunning {
+			t.Errorf("the other is %s", s)
+		}
+	})
+}
+
+// TestAttemptsEnd where their numbers do, and reports are heard beyond.
+func TestAttemptsEnd(t *testing.T) {
+	n := &Node{}
+	in := &instance{attempt: math.MaxUint32 - 1}
+	for range 3 {
+		n.nextAttempt(in)
+	}
+	if in.attempt != math.MaxUint32 {
+		t.Errorf("attempt %d", in.attempt)
 	}
 }
