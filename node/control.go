@@ -127,12 +127,16 @@ func (n *Node) renew(ctx context.Context, timeout time.Duration) (wasmatrix.Leas
 	return n.cfg.Control.Renew(ctx, n.cfg.ID, n.cfg.Boot)
 }
 
-// granted notes a lease that was asked for at a time.
+// granted notes a lease that was asked for at a time. That of a leader which has
+// been succeeded is worth nothing: the new one does not wait for its end.
 func (n *Node) granted(sent time.Time, l wasmatrix.Lease) {
-	n.lease.extend(sent, time.Duration(l.TTL))
 	n.mu.Lock()
-	n.term = max(n.term, l.Term)
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	if l.Term < n.term {
+		return
+	}
+	n.term = l.Term
+	n.lease.extend(sent, time.Duration(l.TTL))
 }
 
 // setEnrolled says whether reports may be sent. It returns its argument.

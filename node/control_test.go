@@ -303,3 +303,22 @@ func TestNewChecksItsConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestALeaseOfAnOlderTermIsWorthNothing, since the leader of the newer one does
+// not know of it.
+func TestALeaseOfAnOlderTermIsWorthNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := idleNode(t, Config{Control: newControl(), guests: &guests{run: stay}})
+		if err := n.Execute(t.Context(), 5, "boot-1", nil); err != nil {
+			t.Fatal(err)
+		}
+		n.granted(time.Now(), wasmatrix.Lease{TTL: int64(time.Second), Term: 4})
+		if n.LeaseValid() {
+			t.Error("a lease of term 4 holds in term 5")
+		}
+		n.granted(time.Now(), wasmatrix.Lease{TTL: int64(time.Second), Term: 6})
+		if !n.LeaseValid() || n.term != 6 {
+			t.Errorf("a lease of term 6 does not hold in term %d", n.term)
+		}
+	})
+}

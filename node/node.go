@@ -195,8 +195,8 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	return n.endAll(ctx)
 }
 
-// Close ends the guests and Run, and waits for both. It may be called more than
-// once.
+// Close ends the guests and Run, and waits for both, which is for ever where a
+// guest cannot be interrupted. It may be called more than once.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	n.closing = true

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -93,6 +94,10 @@ func (s *supervisor) live() (end *wasmatrix.Report) {
 	return s.interrupted(execution{})
 }
 
+// startPatience is how long a guest may keep others from starting. One that
+// spins before it is running would do so for ever.
+const startPatience = 2 * time.Second
+
 // execute runs the guest once. No panic leaves it.
 func (s *supervisor) execute() (x execution) {
 	defer func() {
@@ -112,6 +117,7 @@ func (s *supervisor) execute() (x execution) {
 	}
 	started := sync.OnceFunc(func() { <-s.n.starts })
 	defer started()
+	defer time.AfterFunc(startPatience, started).Stop()
 
 	var began time.Time
 	exit := s.module.Run(ctx, engine.RunConfig{
@@ -216,11 +222,15 @@ func (s *supervisor) final(x execution) *wasmatrix.Report {
 	return r
 }
 
-// nextAttempt counts an execution that is about to begin.
+// nextAttempt counts an execution that is about to begin. A guest that crashes
+// without backoff gets to the end of the numbers within days; from there on the
+// reports are in order by their Seq alone.
 func (n *Node) nextAttempt(in *instance) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	in.attempt++
+	if in.attempt < math.MaxUint32 {
+		in.attempt++
+	}
 	in.status = wasmatrix.StatusStarting
 }
 

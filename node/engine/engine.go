@@ -119,8 +119,9 @@ func (e *Engine) provideWASI(ctx context.Context) error {
 }
 
 // Close interrupts every run, waits for runs and loads to end, and frees what
-// was compiled. It may be called more than once. A compilation under way is
-// waited for, since wazero cannot interrupt one.
+// was compiled. It may be called more than once. A compilation under way, and a
+// guest that recurses without a loop, are waited for, since wazero cannot
+// interrupt them.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
