@@ -167,7 +167,7 @@ func checkWindow(tb fataler, s *State, opts Options) {
 	}
 	at := wasmatrix.Time(0)
 	for _, r := range s.window.byAge.from(0) {
-		if got, _ := s.window.byID.Get((*r).id); got != *r || (*r).at < at {
+		if got := s.window.get((*r).id); got != *r || (*r).at < at {
 			tb.Fatalf("request %+v", *r)
 		}
 		at = (*r).at

@@ -354,7 +354,7 @@ func (b *builder) request(rec []byte, d *decoder) error {
 		return err
 	}
 	req := d.request(r.GetRequest())
-	if _, twice := b.s.window.byID.Get(req.ID); twice || req.ID == "" {
+	if req.ID == "" || b.s.window.get(req.ID) != nil {
 		return errors.New("a request is there twice, or has no ID")
 	}
 	b.got.Requests++

@@ -49,7 +49,7 @@ func TestSnapshotKeepsEveryField(t *testing.T) {
 	same("providers", slices.Collect(got.Providers()), slices.Collect(want.Providers()))
 	same("assignments", got.assignments.Values(), want.assignments.Values())
 	same("crashes", got.crashes.Values(), want.crashes.Values())
-	same("requests", got.window.byID.Values(), want.window.byID.Values())
+	same("requests", remembered(got), remembered(want))
 	same("facts", slices.Collect(got.Facts(0)), slices.Collect(want.Facts(0)))
 	same("identity", []any{got.Cluster(), got.Index(), got.Now()}, []any{want.Cluster(), want.Index(), want.Now()})
 	if got.Hash() != want.Hash() {
@@ -333,7 +333,7 @@ func FuzzRecords(f *testing.F) {
 		chunkInstances:   sw.instance(i),
 		chunkAssignments: encodeAssignment(fullState().assignments.Values()[0][0]),
 		chunkCrashes:     &log.CrashRecord{Instance: string(i.ID), Crash: encodeCrash(fullState().crashes.Values()[0][0])},
-		chunkRequests:    encodeRemembered(fullState().window.byID.Values()[0]),
+		chunkRequests:    encodeRemembered(remembered(fullState())[0]),
 		chunkFacts:       encodeFact(fullState().facts.at(41)),
 	} {
 		b, err := proto.Marshal(m)
@@ -352,4 +352,13 @@ func FuzzRecords(f *testing.F) {
 			t.Fatal("what was read is not what is written")
 		}
 	})
+}
+
+// remembered are the requests in the window, oldest first.
+func remembered(s *State) []*request {
+	var all []*request
+	for _, r := range s.window.byAge.from(0) {
+		all = append(all, *r)
+	}
+	return all
 }
