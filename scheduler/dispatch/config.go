@@ -69,10 +69,12 @@ type Config struct {
 
 	// KeepFinal is how long a stopped or crashed instance stays in the state,
 	// MaxFinal how many of them do at most, KeepModules how long a module
-	// without a name or user does. Defaults 24 h, 100,000, 24 h.
+	// without a name or user does, KeepNodes how long a node that is down does.
+	// Defaults 24 h, 100,000, 24 h, 24 h.
 	KeepFinal   time.Duration
 	MaxFinal    int
 	KeepModules time.Duration
+	KeepNodes   time.Duration
 	// CollectEvery is how often that is looked at; default 1 min.
 	CollectEvery time.Duration
 }
@@ -92,6 +94,7 @@ func (c Config) withDefaults() Config {
 		{&c.RepushAfter, 5 * time.Second},
 		{&c.KeepFinal, 24 * time.Hour},
 		{&c.KeepModules, 24 * time.Hour},
+		{&c.KeepNodes, 24 * time.Hour},
 		{&c.CollectEvery, time.Minute},
 	} {
 		if *d.field <= 0 {

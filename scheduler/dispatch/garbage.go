@@ -33,6 +33,25 @@ func (t *tenure) collect(ctx context.Context) {
 			}
 			t.log.Debug("collected garbage", "records", n)
 		}
+		t.forgetNodes(ctx, now())
+	}
+}
+
+// forgetNodes drops the records of nodes that have been down for long. They hold
+// nothing; one that comes back registers as if it were new.
+func (t *tenure) forgetNodes(ctx context.Context, at wasmatrix.Time) {
+	cutoff := before(at, t.cfg.KeepNodes)
+	for n := range t.cfg.State.Snapshot().Nodes() {
+		if n.Status != wasmatrix.NodeDown || n.ChangedAt >= cutoff {
+			continue
+		}
+		if _, err := t.cfg.Log.Propose(ctx, wasmatrix.ForgetNode{At: at, Node: n.ID}); err != nil {
+			if ctx.Err() == nil {
+				t.log.Warn("could not forget a node", "node", n.ID, "error", err)
+			}
+			return
+		}
+		t.log.Info("forgot a node that is gone", "node", n.ID, "down_since", n.ChangedAt.Std())
 	}
 }
 

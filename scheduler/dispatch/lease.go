@@ -110,13 +110,18 @@ func (t *tenure) ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.Boot
 	return t.cfg.Agents.Ping(ctx, node)
 }
 
+// registerAge is how old the list of what a node holds may be when it comes in:
+// for so long a node waits for the answer to a registration, and sends the same
+// list to one server after another.
+const registerAge = 10 * time.Second
+
 // reconcile compares what a node holds with the state, and tells it what
 // differs.
 func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Time) {
 	// The node may have been told of an instance after it listed what it holds.
 	// But where the state says for longer than a node waits for an answer that
 	// it has the instance, it has not.
-	sure := wasmatrix.TimeOf(received.Add(-t.cfg.LeaseTTL))
+	sure := wasmatrix.TimeOf(received.Add(-max(registerAge, t.cfg.LeaseTTL)))
 	snap := t.cfg.State.Snapshot()
 	held := make(map[wasmatrix.InstanceID]uint64, len(reg.Holding))
 	var stale []directive

@@ -256,6 +256,53 @@ func TestDeposedLeaderAcknowledgesNothing(t *testing.T) {
 	})
 }
 
+// TestGoneNodesAreForgotten after a while, and may come back.
+func TestGoneNodesAreForgotten(t *testing.T) {
+	inWorld(t, dispatch.Config{KeepNodes: time.Hour}, []uint32{20, 20}, func(t *testing.T, w *world, nodes []*process) {
+		nodes[1].kill()
+		time.Sleep(50 * time.Minute)
+		if s := w.nodeStatus("n1"); s != wasmatrix.NodeDown {
+			t.Errorf("%s after 50 minutes", s)
+		}
+		time.Sleep(15 * time.Minute)
+		if s := w.nodeStatus("n1"); s != wasmatrix.NodeUnknown {
+			t.Errorf("%s after an hour", s)
+		}
+		if s := w.nodeStatus("n0"); s != wasmatrix.NodeUp {
+			t.Errorf("the other is %s", s)
+		}
+		w.up(w.boot("n1", 20))
+	})
+}
+
+// TestASlowRegistrationHurtsNothing: what it lists is older than what the node
+// was told and has reported meanwhile.
+func TestASlowRegistrationHurtsNothing(t *testing.T) {
+	inWorld(t, dispatch.Config{}, []uint32{20}, func(t *testing.T, w *world, nodes []*process) {
+		ids := w.mustStart(item("a", 2, w.spec()))
+		w.await("both run", w.running(ids...))
+		time.Sleep(8 * time.Second) // on its way, with an empty list
+		if err := w.d().Stop(t.Context(), request("s"), ids[1]); err != nil {
+			t.Fatal(err)
+		}
+		p := nodes[0]
+		if _, err := w.d().Register(t.Context(), wasmatrix.Registration{
+			ID: p.node, Boot: p.boot, Addr: p.addr, Version: "1", Labels: p.labels, Capacity: p.cap,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.await("one runs and one is stopped", func() bool {
+			return w.settled() && w.status(ids[0]) == wasmatrix.StatusRunning && w.status(ids[1]) == wasmatrix.StatusStopped
+		})
+		if i, _ := w.state().Instance(ids[0]); i.Epoch != 1 {
+			t.Errorf("an instance that ran was begun anew, in epoch %d", i.Epoch)
+		}
+		if i, _ := w.state().Instance(ids[1]); i.Reason == "the node does not hold it" {
+			t.Error("an instance that ran was taken for stopped")
+		}
+	})
+}
+
 // TestGarbageIsCollected when it is due, and nothing is proposed before.
 func TestGarbageIsCollected(t *testing.T) {
 	cfg := dispatch.Config{KeepFinal: time.Hour, MaxFinal: 3}
