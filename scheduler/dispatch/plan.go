@@ -12,13 +12,11 @@ import (
 
 type startCall = call[wasmatrix.StartItem, wasmatrix.StartResult]
 
-// start answers a repeated request from the state, and has others planned.
+// start has the request planned. One that was answered before is found then,
+// in the state that the plan is made from.
 func (t *tenure) start(ctx context.Context, item wasmatrix.StartItem) (wasmatrix.StartResult, error) {
 	if item.Spec == nil || len(item.Placements) == 0 {
 		return wasmatrix.StartResult{}, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "a start request without a spec or instances")
-	}
-	if r, answered, err := answered(t.cfg.State.Snapshot(), item.Request); answered || err != nil {
-		return r, err
 	}
 	return t.starts.do(ctx, item)
 }
