@@ -188,6 +188,21 @@ type call struct {
 
 	kept []byte    // the body, or its beginning
 	rest io.Reader // what follows kept; nil where kept is everything
+
+	ctx    context.Context //nolint:containedctx // see context; nil until it is wanted
+	cancel context.CancelFunc
+}
+
+// context is the request's, with the deadline that the client asked for. It is
+// for what happens beyond this process: a handler here sets its own.
+func (c *call) context() context.Context {
+	if c.ctx == nil {
+		c.ctx = c.request.Context()
+		if c.timeout > 0 {
+			c.ctx, c.cancel = context.WithDeadline(c.ctx, c.start.Add(c.timeout))
+		}
+	}
+	return c.ctx
 }
 
 // takeBody reads a small body whole, so that it can be sent twice, and bounds
@@ -208,19 +223,48 @@ func (c *call) takeBody(limit int64) error {
 		return bodyError(&http.MaxBytesError{Limit: most})
 	}
 	body := http.MaxBytesReader(c.ResponseWriter, r.Body, limit+maxPart)
-	_ = deadlines.SetReadDeadline(time.Now().Add(firstBytesTimeout)) // not supported in some tests: then there is none
-	first, err := io.ReadAll(io.LimitReader(body, maxKept+1))
+	release := boundReading(deadlines, firstBytesTimeout)
+	first, err := readUpTo(body, r.ContentLength, maxKept+1)
+	release()
 	if err != nil {
 		return bodyError(err)
 	}
 	c.kept = first
 	if len(first) <= maxKept {
-		_ = deadlines.SetReadDeadline(time.Time{})
 		return nil
 	}
 	_ = deadlines.SetReadDeadline(time.Now().Add(restTimeout))
 	c.rest = body
 	return nil
+}
+
+// boundReading ends the reading of a body after d, unless it is released
+// before. Most bodies are there at once: for them a timer of our own is cheaper
+// than a deadline, which HTTP/2 passes to another goroutine twice a call.
+func boundReading(deadlines *http.ResponseController, d time.Duration) (release func()) {
+	ended := make(chan struct{})
+	t := time.AfterFunc(d, func() {
+		defer close(ended)
+		_ = deadlines.SetReadDeadline(time.Unix(1, 0)) // not supported in some tests: then there is none
+	})
+	return func() {
+		if !t.Stop() {
+			<-ended
+			_ = deadlines.SetReadDeadline(time.Time{})
+		}
+	}
+}
+
+// readUpTo reads to the end, but at most limit bytes. Length is what the client
+// announced, or negative; it is a hint only.
+func readUpTo(r io.Reader, length, limit int64) ([]byte, error) {
+	var buf bytes.Buffer
+	if length >= 0 {
+		// One more than there is, and what Buffer wants, so that it need not grow to see the end.
+		buf.Grow(int(min(length, limit)) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(io.LimitReader(r, limit))
+	return buf.Bytes(), err
 }
 
 // bodyError says why a body could not be read.
@@ -233,6 +277,9 @@ func bodyError(err error) *wasmatrix.Error {
 
 // release gives the connection back without the deadline of this body.
 func (c *call) release() {
+	if c.cancel != nil {
+		c.cancel()
+	}
 	if c.rest != nil {
 		_ = http.NewResponseController(c.ResponseWriter).SetReadDeadline(time.Time{})
 	}

@@ -39,12 +39,6 @@ type forwarder struct {
 
 // serve executes a call that came from a client.
 func (f *forwarder) serve(c *call) {
-	ctx := c.request.Context()
-	if c.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, c.start.Add(c.timeout))
-		defer cancel()
-	}
 	for here := !c.procedure.leader; ; {
 		changed := f.leadership.LeaderChanged()
 		addr, self, known := f.leadership.Leader()
@@ -64,7 +58,7 @@ func (f *forwarder) serve(c *call) {
 			}
 		case known && addr != "":
 			var again bool
-			if why, again = f.send(ctx, c, addr); why == nil {
+			if why, again = f.send(c.context(), c, addr); why == nil {
 				return
 			} else if !again {
 				c.refuse(0, 0, why)
@@ -73,7 +67,7 @@ func (f *forwarder) serve(c *call) {
 		default:
 			why = leading(f.leadership)
 		}
-		if !f.pause(ctx, c, changed, why) {
+		if !f.pause(c.context(), c, changed, why) {
 			return
 		}
 		if c.timeout > 0 {

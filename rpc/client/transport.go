@@ -47,26 +47,24 @@ func withTarget(ctx context.Context, addr string) context.Context {
 
 // router is a connect.HTTPClient that sends each request to the target in its
 // context, so that one client can speak to any number of peers.
+//
+// It goes to the transport itself: what http.Client adds, cookies and redirects,
+// no call here has.
 type router struct {
-	http   *http.Client
+	http   http.RoundTripper
 	answer func(*http.Response) // sees each answer's headers; may be nil
 }
 
 func newRouter(rt http.RoundTripper, answer func(*http.Response)) *router {
-	return &router{answer: answer, http: &http.Client{
-		Transport:     rt,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	return &router{http: rt, answer: answer}
 }
 
 func (r *router) Do(req *http.Request) (*http.Response, error) {
 	if addr, ok := req.Context().Value(targetKey{}).(string); ok {
-		req = req.WithContext(req.Context())
-		u := *req.URL
-		u.Host = addr
-		req.URL, req.Host = &u, addr
+		// Connect makes a request and its URL for each call, so they are ours to change.
+		req.URL.Host, req.Host = addr, addr
 	}
-	res, err := r.http.Do(req)
+	res, err := r.http.RoundTrip(req)
 	if err == nil && r.answer != nil {
 		r.answer(res)
 	}
