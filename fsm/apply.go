@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -136,7 +137,8 @@ func orNil(err *wasmatrix.Error) any {
 	return err
 }
 
-// truncate cuts s to at most n bytes of valid UTF-8.
+// truncate cuts s to at most n bytes of valid UTF-8. What is kept does not keep
+// the rest in memory.
 func truncate(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -144,5 +146,5 @@ func truncate(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return s[:n]
+	return strings.Clone(s[:n])
 }

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/wasmatrix/wasmatrix"
 )
 
@@ -125,9 +127,7 @@ func (t *tx) crashOf(old *wasmatrix.Instance, r *wasmatrix.Report) *wasmatrix.Cr
 	c := *r.Crash
 	c.Kind = interned(knownKinds, truncate(string(c.Kind), maxID))
 	c.Message = truncate(c.Message, wasmatrix.MaxCrashMessage)
-	if len(c.Stack) > wasmatrix.MaxCrashFrames {
-		c.Stack = c.Stack[:wasmatrix.MaxCrashFrames:wasmatrix.MaxCrashFrames]
-	}
+	c.Stack = slices.Clone(c.Stack[:min(len(c.Stack), wasmatrix.MaxCrashFrames)])
 	for n, frame := range c.Stack {
 		c.Stack[n] = truncate(frame, wasmatrix.MaxCrashFrame)
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/wasmatrix/wasmatrix"
 )
@@ -137,5 +139,24 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	m.start("i", "n1", wasmatrix.RestartNever)
 	if i := m.instance("i"); i.CreatedAt != before || m.fsm.State().Now() != before {
 		t.Errorf("created at %d, it is %d, and was %d", i.CreatedAt, m.fsm.State().Now(), before)
+	}
+}
+
+// TestTruncateLetsGo of what it cuts off: a record may be kept for long.
+func TestTruncateLetsGo(t *testing.T) {
+	long := strings.Repeat("é", 1<<10)
+	short := truncate(long, 5)
+	if short != "éé" || unsafe.StringData(short) == unsafe.StringData(long) {
+		t.Errorf("%q, in the memory of the whole: %v", short, unsafe.StringData(short) == unsafe.StringData(long))
+	}
+}
+
+// TestCrashesShareNothingWithReports: the caller's report stays as it is.
+func TestCrashesShareNothingWithReports(t *testing.T) {
+	frame := strings.Repeat("f", wasmatrix.MaxCrashFrame+1)
+	r := &wasmatrix.Report{Status: wasmatrix.StatusCrashed, Crash: &wasmatrix.Crash{Stack: []string{frame}}}
+	m := &tx{State: newState()}
+	if c := m.crashOf(&wasmatrix.Instance{}, r); len(c.Stack[0]) != wasmatrix.MaxCrashFrame || r.Crash.Stack[0] != frame {
+		t.Errorf("a frame of %d bytes was cut to %d, and in the report to %d", len(frame), len(c.Stack[0]), len(r.Crash.Stack[0]))
 	}
 }
