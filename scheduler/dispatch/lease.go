@@ -25,6 +25,9 @@ func (t *tenure) renew(id wasmatrix.NodeID, boot wasmatrix.BootID) wasmatrix.Lea
 		return lease
 	}
 	l.renewed = time.Now()
+	if !l.doubt.IsZero() && l.renewed.After(l.doubt) {
+		l.doubt, l.synced = time.Time{}, false
+	}
 	lease.TTL = int64(t.cfg.LeaseTTL)
 	lease.Resync = !l.synced
 	return lease
@@ -138,6 +141,7 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 	var ids []wasmatrix.InstanceID
 	var stopped []wasmatrix.Report
 	var vanished []wasmatrix.InstanceID
+	doubtful := false
 	for i := range snap.InstancesOn(reg.ID) {
 		_, holds := held[i.ID]
 		absent := !holds && i.ChangedAt < sure
@@ -149,11 +153,18 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 			})
 		case absent && i.Attempt > 0:
 			vanished = append(vanished, i.ID)
-		case i.StopRequested, i.Status == wasmatrix.StatusStarting, !holds:
+		case i.StopRequested, i.Status == wasmatrix.StatusStarting:
 			ids = append(ids, i.ID)
+		case !holds:
+			// It may have ended what it began, as when the state was restored to a
+			// time before that: an order of the same epoch would begin nothing.
+			doubtful = true
 		}
 	}
 	l.direct(ids...)
+	if doubtful {
+		l.doubtUntil(received.Add(t.cfg.LeaseTTL))
+	}
 	if len(stopped)+len(vanished) > 0 {
 		t.spawn(func(ctx context.Context) { t.settle(ctx, reg.ID, reg.Boot, stopped, vanished) })
 	}

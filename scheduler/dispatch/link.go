@@ -25,6 +25,7 @@ type link struct {
 	renewed   time.Time // when the last request that its lease counts from came in
 	fence     time.Time // when the leases of its earlier boots have run out for sure
 	probing   bool
+	doubt     time.Time // when it is to register again, because it may lack what it runs by the state; zero for never
 
 	orders   orderQueue
 	sending  bool
@@ -114,6 +115,14 @@ func (l *link) lockedDrop() {
 		l.detach()
 		l.detach = nil
 	}
+}
+
+// doubtUntil has the node register again at a time, so that what it holds is
+// compared with the state once more.
+func (l *link) doubtUntil(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubt = at
 }
 
 // raiseFence notes when the lease that runs now will be over for sure.
