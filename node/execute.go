@@ -153,7 +153,6 @@ func (n *Node) stop(o *wasmatrix.Order, cur *instance) *instance {
 	// The leader believes that the instance is here. Once nothing of it runs,
 	// that it is stopped is true, and saying so makes the two agree.
 	n.launch(in, prev)
-	in.cancel()
 	return nil
 }
 

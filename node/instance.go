@@ -39,6 +39,9 @@ func (n *Node) launch(in *instance, prev <-chan struct{}) {
 	}
 	in.logs.open()
 	n.instances[in.id] = in
+	if in.stopping {
+		in.cancel() // before its supervisor looks for a guest to run
+	}
 	n.supervised.Add(1)
 	s := &supervisor{n: n, in: in}
 	go s.supervise(prev)

@@ -614,3 +614,26 @@ func TestAttemptsEnd(t *testing.T) {
 		t.Errorf("attempt %d", in.attempt)
 	}
 }
+
+// TestAStopRunsNothing, however soon the supervisor of what it stops begins.
+func TestAStopRunsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newControl()
+		n := fakeNode(t, Config{Control: c, guests: &guests{run: stay}})
+		const count = 20_000
+		orders := make([]wasmatrix.Order, count)
+		for i := range orders {
+			orders[i] = stopOrder(wasmatrix.InstanceID(fmt.Sprintf("i%05d", i)), 1)
+		}
+		execute(t, n, orders...)
+		synctest.Wait()
+		for _, r := range c.arrived() {
+			if r.Status != wasmatrix.StatusStopped {
+				t.Fatalf("%s is %s: %s", r.Instance, r.Status, r.Reason)
+			}
+		}
+		if got := len(c.arrived()); got < count {
+			t.Errorf("%d reports", got)
+		}
+	})
+}
