@@ -124,7 +124,8 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 	// The node may have been told of an instance after it listed what it holds.
 	// But where the state says for longer than a node waits for an answer that
 	// it has the instance, it has not.
-	sure := wasmatrix.TimeOf(received.Add(-max(registerAge, t.cfg.LeaseTTL)))
+	age := max(registerAge, t.cfg.LeaseTTL)
+	sure := wasmatrix.TimeOf(received.Add(-age))
 	snap := t.cfg.State.Snapshot()
 	held := make(map[wasmatrix.InstanceID]uint64, len(reg.Holding))
 	var stale []directive
@@ -163,7 +164,7 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 	}
 	l.direct(ids...)
 	if doubtful {
-		l.doubtUntil(received.Add(t.cfg.LeaseTTL))
+		l.doubtUntil(received.Add(age))
 	}
 	if len(stopped)+len(vanished) > 0 {
 		t.spawn(func(ctx context.Context) { t.settle(ctx, reg.ID, reg.Boot, stopped, vanished) })
