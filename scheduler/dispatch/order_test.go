@@ -189,6 +189,23 @@ func TestVanishedInstanceBeginsANewEpoch(t *testing.T) {
 	})
 }
 
+// TestVanishedAtOnce is the same right after the state has changed, when it is
+// not certain yet that the node will not come to hold the instance.
+func TestVanishedAtOnce(t *testing.T) {
+	inWorld(t, dispatch.Config{}, []uint32{20}, func(t *testing.T, w *world, nodes []*process) {
+		ids := w.mustStart(item("a", 2, w.spec()))
+		w.await("both run", w.running(ids...))
+		nodes[0].set(func() { delete(nodes[0].held, ids[0]) })
+		w.elect(1) // the node registers with the new leader
+		w.await("both run", w.running(ids...))
+		for n, want := range []uint64{2, 1} {
+			if i, _ := w.state().Instance(ids[n]); i.Epoch != want {
+				t.Errorf("%s is in epoch %d, not %d", i.ID, i.Epoch, want)
+			}
+		}
+	})
+}
+
 // TestStaleReportsStopTheirCause: a node that reports an epoch that is not its
 // to run is told to end it, and the state hears nothing of it.
 func TestStaleReportsStopTheirCause(t *testing.T) {
