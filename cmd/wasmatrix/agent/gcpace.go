@@ -13,9 +13,10 @@ import (
 // then: an idle server stays as small as ever.
 const (
 	gcLook = time.Second
-	// gcBusy is how many collections in one look are often, gcCalm how many looks
-	// without one end the load.
-	gcBusy, gcCalm = 3, 10
+	// gcBusy is how many collections in one look are often. Two such looks in a
+	// row are load: starting a server takes no longer. Load ends when gcCalm looks
+	// together had fewer than gcFew.
+	gcBusy, gcCalm, gcFew = 3, 10, 5
 	// gcRoom bounds how much a heap may grow beyond what it would by default, in
 	// bytes; gcMost is the most that GOGC is set to.
 	gcRoom, gcMost = 96 << 20, 400
@@ -25,23 +26,33 @@ const (
 // gcPace decides how far the heap may grow between two collections.
 type gcPace struct {
 	percent int
-	calm    int // looks in a row in which there was next to nothing to collect
+	busy    int    // looks in a row with many collections
+	looks   int    // since load began, or was last judged
+	seen    uint64 // collections in them
 }
 
 // next takes the collections since the last look and the live bytes after the
 // latest, and returns the GOGC to go on with.
 func (p *gcPace) next(collections, live uint64) int {
+	p.looks++
+	p.seen += collections
+	if collections >= gcBusy {
+		p.busy++
+	} else {
+		p.busy = 0
+	}
+	loaded := p.percent > gcDefault
 	switch {
-	case collections >= gcBusy:
-		p.calm = 0
-		p.percent = int(min(gcDefault+gcRoom*100/max(live, 1), gcMost))
-	case collections > 0:
-		p.calm = 0
-	default:
-		p.calm++
-		if p.calm >= gcCalm {
-			p.percent = gcDefault
-		}
+	case !loaded && p.busy >= 2:
+		loaded, p.looks, p.seen = true, 0, 0
+	case loaded && p.looks >= gcCalm:
+		loaded = p.seen >= gcFew
+		p.looks, p.seen = 0, 0
+	}
+	p.percent = gcDefault
+	if loaded {
+		// Never the default itself, which says that there is no load.
+		p.percent = int(max(min(gcDefault+gcRoom*100/max(live, 1), gcMost), gcDefault+1))
 	}
 	return p.percent
 }
