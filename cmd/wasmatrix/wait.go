@@ -83,7 +83,12 @@ func watchOnce(ctx context.Context, cl *client.Client, id string) (*api.Instance
 		case i != nil:
 			seen = i
 		case seen == nil && res.GetBookmark():
-			return nil, wasmatrix.Errorf(wasmatrix.CodeInstanceNotFound, "no instance %s", id)
+			// The server that is asked may lag behind the one that started it.
+			now, err := cl.Instances.QueryInstance(ctx, &api.QueryInstanceRequest{InstanceId: id})
+			if err != nil {
+				return nil, err
+			}
+			seen = now.GetInstance()
 		}
 		if s := seen.GetStatus(); s == api.InstanceStatus_INSTANCE_STATUS_RUNNING || isFinal(s) {
 			return seen, nil
