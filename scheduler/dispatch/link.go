@@ -80,15 +80,36 @@ func (l *link) takeOver() {
 func (l *link) admit(node *wasmatrix.Node, received time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.synced = true
+	l.enter(node, received)
+}
+
+// adopt takes in that a node is up by the state without having been admitted:
+// its registration was committed, but the answer was lost. It has a lease's time
+// to register again; if it is gone it must be noticed.
+func (l *link) adopt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, ok := l.t.cfg.State.Snapshot().Node(l.id)
+	if !ok || n.Status != wasmatrix.NodeUp || l.up && l.node.Boot == n.Boot {
+		return
+	}
+	l.synced = false
+	l.enter(n, time.Now())
+}
+
+// enter takes in that a node is up, whose lease counts from a time. The caller
+// holds mu.
+func (l *link) enter(node *wasmatrix.Node, from time.Time) {
 	other := l.node == nil || !l.up || l.node.Boot != node.Boot || l.node.Addr != node.Addr
 	if l.node != nil && l.node.Boot != node.Boot {
 		l.raiseFence()
-		l.renewed = received
+		l.renewed = from
 	}
-	if received.After(l.renewed) {
-		l.renewed = received
+	if from.After(l.renewed) {
+		l.renewed = from
 	}
-	l.node, l.up, l.condemned, l.synced, l.replaced = node, true, false, true, false
+	l.node, l.up, l.condemned, l.replaced = node, true, false, false
 	if other {
 		clear(l.awaiting)
 		l.attach()

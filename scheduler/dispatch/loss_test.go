@@ -338,3 +338,29 @@ func TestLeaseTellsTheTerm(t *testing.T) {
 		}
 	})
 }
+
+// TestANodeThatDiesUnadmittedIsDown: its registration was committed, the leader
+// was not told, and the node does not ask again.
+func TestANodeThatDiesUnadmittedIsDown(t *testing.T) {
+	for _, before := range []string{"new", "known"} {
+		t.Run(before, func(t *testing.T) {
+			inWorld(t, dispatch.Config{}, []uint32{1}, func(t *testing.T, w *world, _ []*process) {
+				if before == "known" {
+					p := w.boot("n1", 20)
+					w.up(p)
+					p.kill()
+				}
+				w.set(func() { w.loseNext = 1 })
+				p := w.boot("n1", 20)
+				for n, _ := w.state().Node("n1"); n == nil || n.Boot != p.boot; n, _ = w.state().Node("n1") {
+					time.Sleep(time.Millisecond)
+				}
+				p.kill()
+				ids := w.mustStart(item("a", 2, w.spec(queued)))
+				w.await("the node is down", func() bool { return w.nodeStatus("n1") == wasmatrix.NodeDown })
+				w.up(w.boot("n1", 20))
+				w.await("all run", w.running(ids...))
+			})
+		})
+	}
+}

@@ -169,6 +169,7 @@ func (t *tenure) sweep(snap wasmatrix.Snapshot) {
 			t.gone(n.ID)
 			continue
 		}
+		t.link(n.ID).adopt()
 		var ids []wasmatrix.InstanceID
 		for i := range snap.InstancesOn(n.ID) {
 			if i.Status == wasmatrix.StatusStarting || i.StopRequested {
@@ -195,8 +196,11 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 			replan = true
 		case wasmatrix.FactNodeForgotten:
 			t.gone(f.Node)
+		case wasmatrix.FactNodeUp:
+			t.link(f.Node).adopt()
+			replan = true
 		case wasmatrix.FactStopped, wasmatrix.FactExited, wasmatrix.FactFailed, wasmatrix.FactLost,
-			wasmatrix.FactNodeUp, wasmatrix.FactNodeUndrain:
+			wasmatrix.FactNodeUndrain:
 			replan = true
 		default: // gives a node nothing to do, and frees no capacity
 		}
