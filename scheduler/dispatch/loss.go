@@ -31,11 +31,13 @@ func (l *link) suspect(reason string) {
 }
 
 // probe reports whether the node's process is gone. Two pings in vain say so,
-// or one that finds nobody listening.
+// or one that finds nobody listening. One that fails at once is sent again.
 func (l *link) probe(ctx context.Context, node *wasmatrix.Node) bool {
-	for try := range 2 {
+	again := false
+	for try := 0; try < 2; {
 		sent := time.Now()
 		boot, err := l.t.ping(ctx, node)
+		took := time.Since(sent)
 		switch {
 		case ctx.Err() != nil:
 			return false
@@ -48,13 +50,23 @@ func (l *link) probe(ctx context.Context, node *wasmatrix.Node) bool {
 			return true
 		}
 		l.t.log.Debug("ping failed", "node", l.id, "try", try+1, "error", err)
-		// An error that comes at once may pass as soon.
-		if try == 0 && !sleep(ctx, l.t.cfg.PingTimeout/2-min(time.Since(sent), l.t.cfg.PingTimeout/2)) {
+		// An error that comes at once may pass as soon. The first may be that of a
+		// connection that broke with the process: a new one tells more.
+		pause := l.t.cfg.PingTimeout/2 - min(took, l.t.cfg.PingTimeout/2)
+		if !again && took < l.t.cfg.PingTimeout/10 {
+			again, pause = true, probeAgain
+		} else {
+			try++
+		}
+		if try < 2 && !sleep(ctx, pause) {
 			return false
 		}
 	}
 	return true
 }
+
+// probeAgain is how long after a ping that failed at once the next is sent.
+const probeAgain = 10 * time.Millisecond
 
 // setReplaced stops sending to a process that is gone; the one that answers in
 // its place will register, or the lease will run out.
