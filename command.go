@@ -119,7 +119,8 @@ type RestartInstance struct {
 }
 
 // ApplyReports takes the statements of a node. Those that are older than what
-// is known, or not of the node's recorded boot, change nothing.
+// is known, or not of the node's recorded boot, change nothing. Without any it
+// serves a server to learn that it still leads.
 // Answer: []bool, one for each report: whether it changed the state.
 type ApplyReports struct {
 	At      Time

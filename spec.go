@@ -101,7 +101,7 @@ func (p RestartPolicy) Survives() bool { return p.Mode != RestartNever }
 
 // Backoff is the delay before the nth restart in a row:
 // min(Max, Initial × Multiplier^(n-1)), then spread by ±Jitter of itself.
-// The row ends after an execution that ran for Reset.
+// The row ends after an execution that ran for Reset; where that is 0, never.
 type Backoff struct {
 	Initial    time.Duration
 	Multiplier float64 // at least 1
