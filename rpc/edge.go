@@ -69,6 +69,7 @@ var procedures = map[string]procedure{
 	apiconnect.ClusterServiceTransferLeadershipProcedure:    {leader: true},
 	apiconnect.ClusterServiceSaveSnapshotProcedure:          {leader: true, answers: true},
 	apiconnect.InstanceServiceStreamLogsProcedure:           {answers: true},
+	apiconnect.EventServiceWatchEventsProcedure:             {answers: true},
 	apiconnect.ClusterServiceRestoreSnapshotProcedure:       {leader: true, stream: true},
 	apiconnect.ControlServiceRegisterProcedure:              {leader: true},
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},

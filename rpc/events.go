@@ -93,10 +93,23 @@ const eventBatch = 256
 
 // WatchEvents is served from the state of the server that was asked. The first
 // message comes at once, with or without events, and says where the watch begins.
+// An index that this server has not come to is the leader's to judge: this one
+// may lag, or the facts before it may be gone with a state that was replaced.
 func (e *events) WatchEvents(ctx context.Context, m *api.WatchEventsRequest, stream *connect.ServerStream[api.WatchEventsResponse]) error {
 	filter, err := eventFilterOf(m.GetFilter())
 	if err != nil {
 		return err
+	}
+	restored := e.cfg.State.Restored()
+	if _, last := e.cfg.State.Snapshot().FactRange(); m.GetFrom() > last+1 {
+		current, err := e.read(ctx, false)
+		if err != nil {
+			return err
+		}
+		if _, last := current.FactRange(); m.GetFrom() > last+1 {
+			return wasmatrix.Errorf(wasmatrix.CodeConflict, "fact %d is far from happening, the next is %d: the state may have been replaced by that of a snapshot", m.GetFrom(), last+1).
+				With(wasmatrix.DetailField, "from")
+		}
 	}
 	snap, newer := e.feed.enter()
 	defer e.feed.leave()
@@ -106,9 +119,6 @@ func (e *events) WatchEvents(ctx context.Context, m *api.WatchEventsRequest, str
 		next = last + 1
 	}
 	for first := true; ; first = false {
-		if _, last = snap.FactRange(); last+1 < next && !first {
-			next = last + 1 // the state was restored: its facts go on from here
-		}
 		for more := true; more; {
 			from := next
 			res := &api.WatchEventsResponse{}
@@ -126,6 +136,8 @@ func (e *events) WatchEvents(ctx context.Context, m *api.WatchEventsRequest, str
 		select {
 		case <-newer:
 			snap, newer = e.feed.next()
+		case <-restored:
+			return errReplaced()
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-e.closing.Done():

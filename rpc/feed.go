@@ -20,6 +20,7 @@ type feed struct {
 	stop      chan struct{}                                       // guarded by mu; nil while not running
 	snap      wasmatrix.Snapshot                                  // guarded by mu; the newest view that was told, nil before the first
 	seen      uint64                                              // guarded by mu; every fact up to it was told
+	replaced  bool                                                // guarded by mu; the next view need not follow from snap
 	broadcast chan struct{}                                       // guarded by mu; closed when snap is replaced
 	instances map[wasmatrix.InstanceID]map[chan struct{}]struct{} // guarded by mu
 	running   sync.WaitGroup
@@ -109,7 +110,7 @@ func (f *feed) run(stop chan struct{}) {
 			return
 		case <-pace.C:
 		}
-		changed := f.state.Changed()
+		changed, restored := f.state.Changed(), f.state.Restored()
 		f.mu.Lock()
 		f.tell()
 		f.mu.Unlock()
@@ -118,6 +119,10 @@ func (f *feed) run(stop chan struct{}) {
 		case <-stop:
 			return
 		case <-changed:
+		case <-restored:
+			f.mu.Lock()
+			f.replaced = true
+			f.mu.Unlock()
 		}
 	}
 }
@@ -132,11 +137,14 @@ func (f *feed) tell() {
 	first, last := snap.FactRange()
 	switch {
 	case f.snap == nil:
-	case last == f.seen && snap.InstanceCount() == f.snap.InstanceCount() && snap.Index() >= f.snap.Index():
+	case f.replaced:
+		for id := range f.instances {
+			f.wake(id)
+		}
+	case last == f.seen && snap.InstanceCount() == f.snap.InstanceCount():
 		return
-	case last < f.seen, first > f.seen+1, last == f.seen:
-		// The state was restored, more happened than is kept, or records were
-		// collected, which is no fact.
+	case first > f.seen+1, last == f.seen:
+		// More happened than is kept, or records were collected, which is no fact.
 		for id := range f.instances {
 			f.wake(id)
 		}
@@ -145,7 +153,7 @@ func (f *feed) tell() {
 			f.wake(fact.Instance)
 		}
 	}
-	f.snap, f.seen = snap, last
+	f.snap, f.seen, f.replaced = snap, last, false
 	if f.broadcast != nil {
 		close(f.broadcast)
 	}

@@ -31,6 +31,8 @@ func TestAForwardedCallIsForwardedNoFurther(t *testing.T) {
 	})
 	for procedure, body := range map[string]string{
 		"NodeService/DrainNode": `{"nodeId":"n1"}`, "NodeService/ListNodes": `{}`, "ClusterService/ListPeers": `{}`,
+		// Refused before anything else is judged: its sender asks the leader again.
+		"InstanceService/StartInstance": `{}`,
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.Servers[0].Addr+"/wasmatrix.v1."+procedure, strings.NewReader(body))
 		if err != nil {

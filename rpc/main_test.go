@@ -1,6 +1,7 @@
 package rpc_test
 
 import (
+	"bytes"
 	"net/http"
 	"testing"
 
@@ -17,9 +18,31 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // machine is the real state machine.
-type machine struct{ *fsm.FSM }
+type machine struct {
+	*fsm.FSM
+	replaced chan struct{} // closed by restore, once
+}
 
-func newMachine() rpctest.Machine { return machine{fsm.New(fsm.Options{})} }
+func newMachine() rpctest.Machine { return machineOf(fsm.Options{}) }
+
+func machineOf(opts fsm.Options) machine {
+	return machine{FSM: fsm.New(opts), replaced: make(chan struct{})}
+}
+
+func (m machine) Restored() <-chan struct{} { return m.replaced }
+
+// restore replaces the state by that of another machine.
+func (m machine) restore(t testing.TB, by machine) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := by.State().WriteSnapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+	close(m.replaced)
+}
 
 func (m machine) Snapshot() wasmatrix.Snapshot { return m.State() }
 

@@ -15,6 +15,9 @@ type State interface {
 	// Changed is closed when the next command has been applied: take it, then
 	// the snapshot, then wait.
 	Changed() <-chan struct{}
+	// Restored is closed when the whole state is replaced the next time, by a
+	// snapshot: what follows need not follow from what was before.
+	Restored() <-chan struct{}
 }
 
 // Log is the replicated log.

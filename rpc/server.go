@@ -148,6 +148,13 @@ func errClosing() error {
 		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
 }
 
+// errReplaced ends the watches of a state that was replaced: who watched has to
+// begin anew.
+func errReplaced() error {
+	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "the state was replaced by that of a snapshot").
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+}
+
 // read returns the state, current as of the call unless stale will do. Where this
 // server does not lead it fails with NOT_LEADER or NO_LEADER, and the edge sends
 // the call to the leader.

@@ -90,12 +90,14 @@ func (i *instances) watchOne(ctx context.Context, w *instanceWatch, id wasmatrix
 }
 
 // sweepEvery is how often a watch of all looks whether records were collected,
-// which no fact tells. Only those of final instances are.
+// which no fact tells, and which others that came may hide. Only those of final
+// instances are.
 const sweepEvery = 5 * time.Second
 
 // watchAll sends the instances of a view, and from then on those that facts are
 // about.
 func (i *instances) watchAll(ctx context.Context, w *instanceWatch) error {
+	restored := i.cfg.State.Restored()
 	snap, newer := i.feed.enter()
 	defer i.feed.leave()
 	if err := w.list(ctx, snap); err != nil {
@@ -110,12 +112,16 @@ func (i *instances) watchAll(ctx context.Context, w *instanceWatch) error {
 			before := snap
 			snap, newer = i.feed.next()
 			_, seen := before.FactRange()
-			if first, last := snap.FactRange(); first > seen+1 || last < seen || snap.Index() < before.Index() {
-				// More happened than is kept, or the state was restored.
-				err = w.list(ctx, snap)
+			if first, _ := snap.FactRange(); first > seen+1 {
+				err = w.list(ctx, snap) // more happened than is kept
 			} else {
 				err = w.changes(snap, seen)
 			}
+			if err == nil && snap.InstanceCount() < before.InstanceCount() {
+				err = w.sweep(snap)
+			}
+		case <-restored:
+			err = errReplaced()
 		case <-sweep.C:
 			err = w.sweep(i.cfg.State.Snapshot())
 		case <-ctx.Done():

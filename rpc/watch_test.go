@@ -162,7 +162,7 @@ func TestWatchMissesNothing(t *testing.T) {
 }
 
 func TestWatchEventsSaysWhatItMissed(t *testing.T) {
-	c := rpctest.New(t, 1, func() rpctest.Machine { return machine{fsm.New(fsm.Options{MaxFacts: 10})} })
+	c := rpctest.New(t, 1, func() rpctest.Machine { return machineOf(fsm.Options{MaxFacts: 10}) })
 	for i := range 30 {
 		addNode(t, c, wasmatrix.NodeID(fmt.Sprintf("n%d", i)), "127.0.0.1:1")
 	}

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type machine struct{ *fsm.FSM }
 
+func (machine) Restored() <-chan struct{} { return nil }
+
 func newMachine() rpctest.Machine { return machine{fsm.New(fsm.Options{})} }
 
 func (m machine) Snapshot() wasmatrix.Snapshot { return m.State() }
