@@ -344,7 +344,7 @@ func TestLeaseTellsTheTerm(t *testing.T) {
 func TestANodeThatDiesUnadmittedIsDown(t *testing.T) {
 	for _, before := range []string{"new", "known"} {
 		t.Run(before, func(t *testing.T) {
-			inWorld(t, dispatch.Config{}, []uint32{1}, func(t *testing.T, w *world, _ []*process) {
+			inWorld(t, dispatch.Config{}, []uint32{1}, func(_ *testing.T, w *world, _ []*process) {
 				if before == "known" {
 					p := w.boot("n1", 20)
 					w.up(p)
