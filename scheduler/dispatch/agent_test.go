@@ -432,6 +432,15 @@ func (p *process) execute(node *wasmatrix.Node, term uint64, orders []wasmatrix.
 }
 
 func (a agents) Ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.BootID, error) {
+	a.w.mu.Lock()
+	reset := a.w.resets > 0
+	if reset {
+		a.w.resets--
+	}
+	a.w.mu.Unlock()
+	if reset {
+		return "", errDead
+	}
 	p, err := a.find(node)
 	if err != nil {
 		return "", err

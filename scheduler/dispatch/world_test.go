@@ -46,6 +46,7 @@ type world struct {
 	reject    func(wasmatrix.Command) error // proposals that fail and take no effect
 	processes map[string]*process           // by address: those that listen
 	boots     int
+	resets    int // pings that meet a connection which broke with its process
 	// lapsed collects violations of the rule that an exclusive instance has
 	// effect in one place at a time.
 	lapsed []string
