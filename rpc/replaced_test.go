@@ -29,6 +29,14 @@ func TestI10_NoEventComesTwice(t *testing.T) {
 	if m := receive(t, w); m.Next != last+1 || len(m.Events) != 0 {
 		t.Fatalf("the watch begins with %v", m)
 	}
+	beside, err := cl.Events.WatchEvents(t.Context(), &api.WatchEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	receive(t, beside)
+	c.Servers[1].Step()
+	receive(t, beside) // the follower has moved, and lags still
 	c.Servers[1].Release()
 	start(t, cl, "a3")
 	if m := receive(t, w); len(m.Events) == 0 || m.Events[0].Index != last+1 {

@@ -172,6 +172,15 @@ func (s *Server) Hold() {
 	s.held = true
 }
 
+// Step applies the oldest of the commands that Hold keeps.
+func (s *Server) Step() {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	p := s.queued[0]
+	s.queued = s.queued[1:]
+	s.Machine.Apply(p.index, p.cmd)
+}
+
 // Release ends Hold.
 func (s *Server) Release() {
 	s.cluster.mu.Lock()
