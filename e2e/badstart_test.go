@@ -76,7 +76,7 @@ func TestBadConfiguration(t *testing.T) {
 			[]string{"agent.hcl:12"},
 		},
 		"no file": {
-			func(t *testing.T, a *harness.Agent) { a.Config += ".missing" },
+			func(_ *testing.T, a *harness.Agent) { a.Config += ".missing" },
 			[]string{"agent.hcl.missing: no such file"},
 		},
 		"unreadable": {

@@ -198,7 +198,7 @@ func TestCapacity(t *testing.T) {
 			t.Errorf("it was placed on %s", in.GetNode())
 		}
 	})
-	t.Run("a queue is left", func(t *testing.T) {
+	t.Run("a queue is left", func(_ *testing.T) {
 		c.CLI(s, "run", "guest", "--id", "never", "--queue", "--constraint", "zone=mars")
 		c.AwaitStatus(cl, "never", api.InstanceStatus_INSTANCE_STATUS_PENDING)
 		c.CLI(s, "stop", "never")
