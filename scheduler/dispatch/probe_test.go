@@ -25,7 +25,7 @@ func TestBrokenConnectionDoesNotDelayTheLossOfANode(t *testing.T) {
 
 // A node that lives survives pings that fail at once.
 func TestPingsThatFailAtOnceCondemnNobodyWhoAnswers(t *testing.T) {
-	inWorld(t, dispatch.Config{}, []uint32{100}, func(t *testing.T, w *world, nodes []*process) {
+	inWorld(t, dispatch.Config{}, []uint32{100}, func(t *testing.T, w *world, _ []*process) {
 		ids := w.mustStart(item("a", 4, w.spec()))
 		w.await("all run", w.running(ids...))
 		w.set(func() { w.resets = 2 })
