@@ -128,6 +128,19 @@ func TestRetryJoinFindsAMemberThatComesLater(t *testing.T) {
 	await(t, a, "b", status("server/b", StatusAlive))
 }
 
+// TestNodesDoNotContentThemselvesWithNodes: two that have found each other go on
+// to look for a server.
+func TestNodesDoNotContentThemselvesWithNodes(t *testing.T) {
+	port := freePort(t)
+	patient := func(c *Config) { c.Timing.ReconnectInterval = time.Hour }
+	a := open(t, RoleNode, "a", patient)
+	b := open(t, RoleNode, "b", patient, func(c *Config) { c.RetryJoin = []string{a.Addr(), port} })
+	await(t, b, "a", status("node/a", StatusAlive))
+	open(t, RoleServer, "s", patient, func(c *Config) { c.Bind = port })
+	await(t, a, "s", status("server/s", StatusAlive))
+	await(t, b, "s", status("server/s", StatusAlive))
+}
+
 func TestPeersAreRememberedOverARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "peers")
 	remember := func(c *Config) { c.PeersFile = file }

@@ -76,10 +76,11 @@ func (g *Gossip) Member(role Role, name string) (Member, bool) {
 	return r.Member, true
 }
 
-// alone reports whether no other member of the cluster is alive.
+// alone reports whether no other member of the cluster is alive, or for a node
+// no server: other nodes are of no use to it, and may be as lost as it is.
 func (g *Gossip) alone() bool {
 	for _, m := range g.Members() {
-		if !m.Self && m.Status == StatusAlive {
+		if !m.Self && m.Status == StatusAlive && (m.Role == RoleServer || g.cfg.Role == RoleServer) {
 			return false
 		}
 	}

@@ -45,7 +45,7 @@ func (g *Gossip) savePeers(known []string) []string {
 			peers = append(peers, m.Addr)
 		}
 	}
-	if len(peers) == 0 || slices.Equal(peers, known) {
+	if g.alone() || slices.Equal(peers, known) {
 		return known
 	}
 	b, err := json.Marshal(peers)
