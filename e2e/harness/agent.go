@@ -118,12 +118,16 @@ func (a *Agent) Wait(patience time.Duration) error {
 	}
 	select {
 	case <-exited:
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.exitErr
 	case <-time.After(patience):
-		return errors.New("still running")
+		select {
+		case <-exited: // both had come: what happened counts
+		default:
+			return errors.New("still running")
+		}
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exitErr
 }
 
 // Log returns what the agent has written so far.
