@@ -70,6 +70,7 @@ var procedures = map[string]procedure{
 	apiconnect.ClusterServiceSaveSnapshotProcedure:          {leader: true, answers: true},
 	apiconnect.InstanceServiceStreamLogsProcedure:           {answers: true},
 	apiconnect.EventServiceWatchEventsProcedure:             {answers: true},
+	apiconnect.InstanceServiceWatchInstancesProcedure:       {answers: true},
 	apiconnect.ClusterServiceRestoreSnapshotProcedure:       {leader: true, stream: true},
 	apiconnect.ControlServiceRegisterProcedure:              {leader: true},
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},

@@ -19,13 +19,23 @@ func (i *instances) WatchInstances(ctx context.Context, m *api.WatchInstancesReq
 	if filter.selectors, err = wire.ConstraintsFrom(m.GetSelectors(), "selectors"); err != nil {
 		return err
 	}
-	w := &instanceWatch{stream: stream, filter: filter, final: make(map[wasmatrix.InstanceID]struct{})}
-	if m.GetInstanceId() == "" {
-		return i.watchAll(ctx, w)
+	var id wasmatrix.InstanceID
+	if m.GetInstanceId() != "" {
+		if id, err = instanceID(m.GetInstanceId()); err != nil {
+			return err
+		}
 	}
-	id, err := instanceID(m.GetInstanceId())
+	stale, err := readMode(m.GetReadMode())
 	if err != nil {
 		return err
+	}
+	// The view that the feed begins with is taken later, so it is no older.
+	if _, err := i.read(ctx, stale); err != nil {
+		return err
+	}
+	w := &instanceWatch{stream: stream, filter: filter, final: make(map[wasmatrix.InstanceID]struct{})}
+	if id == "" {
+		return i.watchAll(ctx, w)
 	}
 	return i.watchOne(ctx, w, id)
 }

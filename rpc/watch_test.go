@@ -501,3 +501,31 @@ func TestAgents(t *testing.T) {
 		t.Errorf("ping where nothing listens: %v", err)
 	}
 }
+
+// TestI2_AWatchBeginsWithWhatWasAcknowledged watches at a follower that lags: what
+// was acknowledged comes before the bookmark, unless a stale beginning will do.
+func TestI2_AWatchBeginsWithWhatWasAcknowledged(t *testing.T) {
+	c, cl := watchCluster(t, 2)
+	c.Servers[1].Hold()
+	defer c.Servers[1].Release()
+	start(t, cl, "a1")
+	behind := c.Client(nil, 1)
+	for _, id := range []string{"", "a1"} {
+		w, err := behind.Instances.WatchInstances(t.Context(), &api.WatchInstancesRequest{InstanceId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := receive(t, w); m.GetInstance().GetInstanceId() != "a1" {
+			t.Errorf("a watch of %q began with %v", id, m)
+		}
+		w.Close()
+		w, err = behind.Instances.WatchInstances(t.Context(), &api.WatchInstancesRequest{InstanceId: id, ReadMode: api.ReadMode_READ_MODE_STALE})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := receive(t, w); !m.GetBookmark() {
+			t.Errorf("a stale watch of %q began with %v", id, m)
+		}
+		w.Close()
+	}
+}

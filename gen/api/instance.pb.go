@@ -1452,8 +1452,11 @@ func (x *ListInstancesResponse) GetIndex() uint64 {
 type WatchInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "" means all.
-	InstanceId    string   `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	Selectors     []string `protobuf:"bytes,2,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	InstanceId string   `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Selectors  []string `protobuf:"bytes,2,rep,name=selectors,proto3" json:"selectors,omitempty"`
+	// What comes before the bookmark is current as of the request, unless a stale
+	// beginning will do.
+	ReadMode      ReadMode `protobuf:"varint,3,opt,name=read_mode,json=readMode,proto3,enum=wasmatrix.v1.ReadMode" json:"read_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1500,6 +1503,13 @@ func (x *WatchInstancesRequest) GetSelectors() []string {
 		return x.Selectors
 	}
 	return nil
+}
+
+func (x *WatchInstancesRequest) GetReadMode() ReadMode {
+	if x != nil {
+		return x.ReadMode
+	}
+	return ReadMode_READ_MODE_UNSPECIFIED
 }
 
 type WatchInstancesResponse struct {
@@ -2078,11 +2088,12 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x15ListInstancesResponse\x124\n" +
 	"\tinstances\x18\x01 \x03(\v2\x16.wasmatrix.v1.InstanceR\tinstances\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"V\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\x8b\x01\n" +
 	"\x15WatchInstancesRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1c\n" +
-	"\tselectors\x18\x02 \x03(\tR\tselectors\"\x98\x01\n" +
+	"\tselectors\x18\x02 \x03(\tR\tselectors\x123\n" +
+	"\tread_mode\x18\x03 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\"\x98\x01\n" +
 	"\x16WatchInstancesResponse\x122\n" +
 	"\binstance\x18\x01 \x01(\v2\x16.wasmatrix.v1.InstanceR\binstance\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
@@ -2238,36 +2249,37 @@ var file_wasmatrix_v1_instance_proto_depIdxs = []int32{
 	0,  // 26: wasmatrix.v1.ListInstancesRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
 	1,  // 27: wasmatrix.v1.ListInstancesRequest.statuses:type_name -> wasmatrix.v1.InstanceStatus
 	8,  // 28: wasmatrix.v1.ListInstancesResponse.instances:type_name -> wasmatrix.v1.Instance
-	8,  // 29: wasmatrix.v1.WatchInstancesResponse.instance:type_name -> wasmatrix.v1.Instance
-	30, // 30: wasmatrix.v1.Crash.uptime:type_name -> google.protobuf.Duration
-	31, // 31: wasmatrix.v1.Crash.time:type_name -> google.protobuf.Timestamp
-	0,  // 32: wasmatrix.v1.GetCrashInfoRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
-	21, // 33: wasmatrix.v1.GetCrashInfoResponse.crashes:type_name -> wasmatrix.v1.Crash
-	34, // 34: wasmatrix.v1.GetCrashInfoResponse.last_error:type_name -> wasmatrix.v1.Error
-	3,  // 35: wasmatrix.v1.StreamLogsRequest.stream:type_name -> wasmatrix.v1.LogStream
-	3,  // 36: wasmatrix.v1.StreamLogsResponse.stream:type_name -> wasmatrix.v1.LogStream
-	31, // 37: wasmatrix.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	9,  // 38: wasmatrix.v1.InstanceService.StartInstance:input_type -> wasmatrix.v1.StartInstanceRequest
-	11, // 39: wasmatrix.v1.InstanceService.StopInstance:input_type -> wasmatrix.v1.StopInstanceRequest
-	13, // 40: wasmatrix.v1.InstanceService.RestartInstance:input_type -> wasmatrix.v1.RestartInstanceRequest
-	15, // 41: wasmatrix.v1.InstanceService.QueryInstance:input_type -> wasmatrix.v1.QueryInstanceRequest
-	17, // 42: wasmatrix.v1.InstanceService.ListInstances:input_type -> wasmatrix.v1.ListInstancesRequest
-	19, // 43: wasmatrix.v1.InstanceService.WatchInstances:input_type -> wasmatrix.v1.WatchInstancesRequest
-	22, // 44: wasmatrix.v1.InstanceService.GetCrashInfo:input_type -> wasmatrix.v1.GetCrashInfoRequest
-	24, // 45: wasmatrix.v1.InstanceService.StreamLogs:input_type -> wasmatrix.v1.StreamLogsRequest
-	10, // 46: wasmatrix.v1.InstanceService.StartInstance:output_type -> wasmatrix.v1.StartInstanceResponse
-	12, // 47: wasmatrix.v1.InstanceService.StopInstance:output_type -> wasmatrix.v1.StopInstanceResponse
-	14, // 48: wasmatrix.v1.InstanceService.RestartInstance:output_type -> wasmatrix.v1.RestartInstanceResponse
-	16, // 49: wasmatrix.v1.InstanceService.QueryInstance:output_type -> wasmatrix.v1.QueryInstanceResponse
-	18, // 50: wasmatrix.v1.InstanceService.ListInstances:output_type -> wasmatrix.v1.ListInstancesResponse
-	20, // 51: wasmatrix.v1.InstanceService.WatchInstances:output_type -> wasmatrix.v1.WatchInstancesResponse
-	23, // 52: wasmatrix.v1.InstanceService.GetCrashInfo:output_type -> wasmatrix.v1.GetCrashInfoResponse
-	25, // 53: wasmatrix.v1.InstanceService.StreamLogs:output_type -> wasmatrix.v1.StreamLogsResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	0,  // 29: wasmatrix.v1.WatchInstancesRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
+	8,  // 30: wasmatrix.v1.WatchInstancesResponse.instance:type_name -> wasmatrix.v1.Instance
+	30, // 31: wasmatrix.v1.Crash.uptime:type_name -> google.protobuf.Duration
+	31, // 32: wasmatrix.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	0,  // 33: wasmatrix.v1.GetCrashInfoRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
+	21, // 34: wasmatrix.v1.GetCrashInfoResponse.crashes:type_name -> wasmatrix.v1.Crash
+	34, // 35: wasmatrix.v1.GetCrashInfoResponse.last_error:type_name -> wasmatrix.v1.Error
+	3,  // 36: wasmatrix.v1.StreamLogsRequest.stream:type_name -> wasmatrix.v1.LogStream
+	3,  // 37: wasmatrix.v1.StreamLogsResponse.stream:type_name -> wasmatrix.v1.LogStream
+	31, // 38: wasmatrix.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	9,  // 39: wasmatrix.v1.InstanceService.StartInstance:input_type -> wasmatrix.v1.StartInstanceRequest
+	11, // 40: wasmatrix.v1.InstanceService.StopInstance:input_type -> wasmatrix.v1.StopInstanceRequest
+	13, // 41: wasmatrix.v1.InstanceService.RestartInstance:input_type -> wasmatrix.v1.RestartInstanceRequest
+	15, // 42: wasmatrix.v1.InstanceService.QueryInstance:input_type -> wasmatrix.v1.QueryInstanceRequest
+	17, // 43: wasmatrix.v1.InstanceService.ListInstances:input_type -> wasmatrix.v1.ListInstancesRequest
+	19, // 44: wasmatrix.v1.InstanceService.WatchInstances:input_type -> wasmatrix.v1.WatchInstancesRequest
+	22, // 45: wasmatrix.v1.InstanceService.GetCrashInfo:input_type -> wasmatrix.v1.GetCrashInfoRequest
+	24, // 46: wasmatrix.v1.InstanceService.StreamLogs:input_type -> wasmatrix.v1.StreamLogsRequest
+	10, // 47: wasmatrix.v1.InstanceService.StartInstance:output_type -> wasmatrix.v1.StartInstanceResponse
+	12, // 48: wasmatrix.v1.InstanceService.StopInstance:output_type -> wasmatrix.v1.StopInstanceResponse
+	14, // 49: wasmatrix.v1.InstanceService.RestartInstance:output_type -> wasmatrix.v1.RestartInstanceResponse
+	16, // 50: wasmatrix.v1.InstanceService.QueryInstance:output_type -> wasmatrix.v1.QueryInstanceResponse
+	18, // 51: wasmatrix.v1.InstanceService.ListInstances:output_type -> wasmatrix.v1.ListInstancesResponse
+	20, // 52: wasmatrix.v1.InstanceService.WatchInstances:output_type -> wasmatrix.v1.WatchInstancesResponse
+	23, // 53: wasmatrix.v1.InstanceService.GetCrashInfo:output_type -> wasmatrix.v1.GetCrashInfoResponse
+	25, // 54: wasmatrix.v1.InstanceService.StreamLogs:output_type -> wasmatrix.v1.StreamLogsResponse
+	47, // [47:55] is the sub-list for method output_type
+	39, // [39:47] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_instance_proto_init() }
