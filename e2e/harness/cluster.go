@@ -321,7 +321,7 @@ func (c *Cluster) close() {
 		}
 	}
 	for _, a := range c.Agents() {
-		a.Kill()
+		a.finish()
 	}
 }
 

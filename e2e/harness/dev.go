@@ -25,7 +25,7 @@ func Dev(tb TB, ports bool) *Agent {
 		if tb.Failed() {
 			tb.Logf("--- %s\n%s", a.Name, a.LogTail(40))
 		}
-		a.Kill()
+		a.finish()
 	})
 	return a
 }

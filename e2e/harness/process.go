@@ -67,14 +67,35 @@ func KillProcess(tb TB, pid int) {
 // AwaitGone waits until a process has ended.
 func AwaitGone(tb TB, pid int) {
 	tb.Helper()
-	Eventually(tb, fmt.Sprintf("end of process %d", pid), func(context.Context) error {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return nil //nolint:nilerr // it is gone
+	Eventually(tb, fmt.Sprintf("end of process %d", pid), func(context.Context) error { return gone(pid) })
+}
+
+// gone returns nil if a process has ended.
+func gone(pid int) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil //nolint:nilerr // it is gone
+	}
+	if rest := b[bytes.LastIndexByte(b, ')')+1:]; bytes.HasPrefix(bytes.TrimSpace(rest), []byte("Z")) {
+		return nil // ended, and not collected yet by whoever adopted it
+	}
+	return errors.New("it lives")
+}
+
+// finish kills the agent at the end of a test, and waits for its node process,
+// which ends by itself: until then it may write to the directory that the test
+// is about to remove.
+func (a *Agent) finish() {
+	var children []int
+	if pid := a.PID(); pid != 0 {
+		children, _ = childrenOf(pid) // without /proc there is nothing to wait for
+	}
+	a.Kill()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience) // that of the test is over
+	defer cancel()
+	for _, pid := range children {
+		if err := Until(ctx, func(context.Context) error { return gone(pid) }); err != nil {
+			a.tb.Logf("the node process %d of %s: %v", pid, a.Name, err)
 		}
-		if rest := b[bytes.LastIndexByte(b, ')')+1:]; bytes.HasPrefix(bytes.TrimSpace(rest), []byte("Z")) {
-			return nil // ended, and not collected yet by whoever adopted it
-		}
-		return errors.New("it lives")
-	})
+	}
 }
