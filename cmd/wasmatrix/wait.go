@@ -83,12 +83,8 @@ func watchOnce(ctx context.Context, cl *client.Client, id string) (*api.Instance
 		case i != nil:
 			seen = i
 		case seen == nil && res.GetBookmark():
-			// The server that is asked may lag behind the one that started it.
-			now, err := cl.Instances.QueryInstance(ctx, &api.QueryInstanceRequest{InstanceId: id})
-			if err != nil {
-				return nil, err
-			}
-			seen = now.GetInstance()
+			// A watch begins with all that was acknowledged.
+			return nil, wasmatrix.Errorf(wasmatrix.CodeInstanceNotFound, "instance %s does not exist", id)
 		}
 		if s := seen.GetStatus(); s == api.InstanceStatus_INSTANCE_STATUS_RUNNING || isFinal(s) {
 			return seen, nil
