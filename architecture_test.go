@@ -55,8 +55,23 @@ var rooms = []room{
 		"a worker reaches the control plane through an interface, so that it goes on without one; only its engine knows wazero",
 	},
 	{
-		"node/engine", []string{".", "./abi", "./capability", "github.com/tetratelabs/wazero", "github.com/hashicorp/go-hclog", "golang.org/x/sync"},
+		"node/engine", []string{
+			".", "./abi", "./capability", "./node/meter", "./node/cpu",
+			"github.com/tetratelabs/wazero", "github.com/hashicorp/go-hclog", "golang.org/x/sync", "golang.org/x/sys",
+		},
 		"wazero is hidden here, so that an upgrade or a change of engine touches one folder",
+	},
+	{
+		"node/meter", []string{"."},
+		"rewriting a module is a pure function of its bytes: it is fuzzed, and compared with what it was given, without an engine",
+	},
+	{
+		"node/cpu", []string{},
+		"sharing cores among guests knows neither modules nor instances: it is tested in a bubble of time",
+	},
+	{
+		"abi", nil,
+		"the contract with guests depends on nothing, so that nothing can change it by the way",
 	},
 	{
 		"rpc", []string{

@@ -112,7 +112,9 @@ const (
 	CrashTrap      CrashKind = "trap"      // the guest trapped
 	CrashExit      CrashKind = "exit"      // a non-zero exit code
 	CrashMemory    CrashKind = "memory"    // the memory limit
-	CrashDeadline  CrashKind = "deadline"  // the wall-clock deadline
+	CrashDeadline  CrashKind = "deadline"  // the wall-clock deadline, of an execution or of an invocation
+	CrashCPU       CrashKind = "cpu"       // the fuel budget was used up
+	CrashStack     CrashKind = "stack"     // calls were nested too deeply
 	CrashStart     CrashKind = "start"     // could not be loaded, compiled, linked or instantiated
 	CrashHost      CrashKind = "host"      // the node failed the guest
 	CrashNodeLost  CrashKind = "node_lost" // its node went down and the policy forbids moving it
@@ -131,6 +133,20 @@ type Crash struct {
 	Attempt  uint32
 	Uptime   int64 // nanoseconds from running to crash
 	At       Time
+	// Fuel is what the execution used, in units of about one instruction.
+	Fuel uint64
+	// MemoryPeak is the largest size of its linear memory, in bytes.
+	MemoryPeak uint64
+}
+
+// CrashDetail is what the node of an instance remembers of one crash beyond the
+// replicated record: it has output of the guest, which stays on the node (R6).
+// It belongs to the [Crash] of the same epoch and attempt.
+type CrashDetail struct {
+	Epoch   uint64
+	Attempt uint32
+	Stack   []string // innermost first; at most MaxDetailFrames
+	Stderr  []byte   // the last that the execution wrote; at most MaxDetailStderr
 }
 
 // Bounds of what the replicated state keeps of one crash and of one instance.
@@ -140,4 +156,6 @@ const (
 	MaxCrashFrame   = 160 // bytes each
 	MaxReason       = 256 // bytes
 	MaxCrashes      = 16  // crashes kept of one instance, the newest
+	MaxDetailFrames = 64
+	MaxDetailStderr = 4 << 10 // bytes
 )

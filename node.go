@@ -1,5 +1,7 @@
 package wasmatrix
 
+import "time"
+
 // NodeStatus says whether a node may be given instances.
 type NodeStatus uint8
 
@@ -116,4 +118,20 @@ type Order struct {
 	// Forget, with OrderStop, says that the record of this epoch is settled
 	// or superseded: the node ends it without reporting.
 	Forget bool
+}
+
+// NodeUsage is what a node process takes of its machine, as it says itself.
+type NodeUsage struct {
+	Instances   uint32 // that hold a place
+	Reserved    uint64 // bytes: the memory limits of those
+	GuestMemory uint64 // bytes: the present linear memories of those
+	Heap        uint64 // bytes of live objects after the last collection
+	Goroutines  uint32
+	Threads     uint32
+	Descriptors uint32
+	Compiling   uint32 // modules being compiled, or waiting for it
+	Runnable    uint32 // guests on a core, or waiting for one
+	Cores       uint32 // that guests may use at a time
+	// CPU is the time that guests have spent on cores since the process began.
+	CPU time.Duration
 }

@@ -14,6 +14,7 @@ type Spec struct {
 	ModuleName  string            // the name it was started by, for people; may be empty
 	Args        []string          // without the program's name
 	Env         map[string]string // all the environment that the guest sees
+	Stdin       []byte            // what the guest reads from its standard input; at most MaxStdin
 	Labels      map[string]string
 	Constraints []Constraint // all must hold of a node
 	Restart     RestartPolicy
@@ -27,6 +28,9 @@ type Limits struct {
 	Memory   uint64        // bytes of linear memory; a multiple of 64 KiB
 	CPU      uint32        // thousandths of a core
 	Deadline time.Duration // wall-clock time of one execution; 0 is unlimited
+	// Fuel bounds the instructions of one execution, of all its invocations
+	// together, in units of about one instruction; 0 is unlimited.
+	Fuel uint64
 }
 
 // WasmPage is the unit of Wasm memory, in bytes.
@@ -134,6 +138,7 @@ const (
 	MaxLabels      = 64
 	MaxConstraints = 32
 	MaxSpecText    = 64 << 10 // bytes of all strings together
+	MaxStdin       = 64 << 10 // bytes
 	MaxLabelValue  = 256      // bytes
 )
 
@@ -170,6 +175,9 @@ func (s *Spec) Validate() error {
 func (s *Spec) validateText() error {
 	if len(s.Args) > MaxArgs {
 		return Errorf(CodeValidation, "%d arguments, at most %d are allowed", len(s.Args), MaxArgs).With(DetailField, "args")
+	}
+	if len(s.Stdin) > MaxStdin {
+		return Errorf(CodeValidation, "%d bytes of standard input, at most %d are allowed", len(s.Stdin), MaxStdin).With(DetailField, "stdin")
 	}
 	if len(s.Env) > MaxEnv {
 		return Errorf(CodeValidation, "%d environment variables, at most %d are allowed", len(s.Env), MaxEnv).With(DetailField, "env")

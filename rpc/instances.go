@@ -8,12 +8,16 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // instances serves InstanceService; starting, watching and logs have files of
 // their own.
-type instances struct{ *Server }
+type instances struct {
+	apiconnect.UnimplementedInstanceServiceHandler
+	*Server
+}
 
 // Bounds of StopInstanceRequest.timeout.
 const maxStopTimeout = time.Hour

@@ -106,7 +106,7 @@ func NewServer(cfg Config) *Server {
 		},
 	}
 	opts := e.options()
-	e.handle(apiconnect.NewInstanceServiceHandler(&instances{s}, opts...))
+	e.handle(apiconnect.NewInstanceServiceHandler(&instances{Server: s}, opts...))
 	e.handle(apiconnect.NewCapabilityServiceHandler(&capabilities{s}, opts...))
 	e.handle(apiconnect.NewModuleServiceHandler(&modules{s}, opts...))
 	e.handle(apiconnect.NewModuleReplicationServiceHandler(&replication{s}, opts...))

@@ -1104,6 +1104,431 @@ func (x *ListHoldingsResponse) GetHoldings() []*Holding {
 	return nil
 }
 
+type InvokeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *InvokeInstanceRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeRequest) Reset() {
+	*x = InvokeRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeRequest) ProtoMessage() {}
+
+func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
+func (*InvokeRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *InvokeRequest) GetRequest() *InvokeInstanceRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type InvokeResponse struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Response      *InvokeInstanceResponse `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeResponse) Reset() {
+	*x = InvokeResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeResponse) ProtoMessage() {}
+
+func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
+func (*InvokeResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *InvokeResponse) GetResponse() *InvokeInstanceResponse {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+type GetCrashDetailsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCrashDetailsRequest) Reset() {
+	*x = GetCrashDetailsRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCrashDetailsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCrashDetailsRequest) ProtoMessage() {}
+
+func (x *GetCrashDetailsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCrashDetailsRequest.ProtoReflect.Descriptor instead.
+func (*GetCrashDetailsRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetCrashDetailsRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+type CrashDetail struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Epoch   uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Attempt uint32                 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Innermost first.
+	Stack         []string `protobuf:"bytes,3,rep,name=stack,proto3" json:"stack,omitempty"`
+	Stderr        []byte   `protobuf:"bytes,4,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CrashDetail) Reset() {
+	*x = CrashDetail{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CrashDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CrashDetail) ProtoMessage() {}
+
+func (x *CrashDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CrashDetail.ProtoReflect.Descriptor instead.
+func (*CrashDetail) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CrashDetail) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *CrashDetail) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *CrashDetail) GetStack() []string {
+	if x != nil {
+		return x.Stack
+	}
+	return nil
+}
+
+func (x *CrashDetail) GetStderr() []byte {
+	if x != nil {
+		return x.Stderr
+	}
+	return nil
+}
+
+type GetCrashDetailsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Details       []*CrashDetail `protobuf:"bytes,1,rep,name=details,proto3" json:"details,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCrashDetailsResponse) Reset() {
+	*x = GetCrashDetailsResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCrashDetailsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCrashDetailsResponse) ProtoMessage() {}
+
+func (x *GetCrashDetailsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCrashDetailsResponse.ProtoReflect.Descriptor instead.
+func (*GetCrashDetailsResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetCrashDetailsResponse) GetDetails() []*CrashDetail {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+type GetUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Collect garbage first, so that what is unused does not count.
+	Collect       bool `protobuf:"varint,1,opt,name=collect,proto3" json:"collect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetUsageRequest) GetCollect() bool {
+	if x != nil {
+		return x.Collect
+	}
+	return false
+}
+
+type GetUsageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Usage         *NodeUsage             `protobuf:"bytes,1,opt,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetUsageResponse) GetUsage() *NodeUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+type PrepareModuleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "sha256:..." of the module.
+	Module        string `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareModuleRequest) Reset() {
+	*x = PrepareModuleRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareModuleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareModuleRequest) ProtoMessage() {}
+
+func (x *PrepareModuleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareModuleRequest.ProtoReflect.Descriptor instead.
+func (*PrepareModuleRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PrepareModuleRequest) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+type PrepareModuleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node has it compiled, or goes on to.
+	Accepted      bool `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareModuleResponse) Reset() {
+	*x = PrepareModuleResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareModuleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareModuleResponse) ProtoMessage() {}
+
+func (x *PrepareModuleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareModuleResponse.ProtoReflect.Descriptor instead.
+func (*PrepareModuleResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PrepareModuleResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
 var File_wasmatrix_v1_control_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_control_proto_rawDesc = "" +
@@ -1184,7 +1609,29 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\"\x15\n" +
 	"\x13ListHoldingsRequest\"I\n" +
 	"\x14ListHoldingsResponse\x121\n" +
-	"\bholdings\x18\x01 \x03(\v2\x15.wasmatrix.v1.HoldingR\bholdings*R\n" +
+	"\bholdings\x18\x01 \x03(\v2\x15.wasmatrix.v1.HoldingR\bholdings\"N\n" +
+	"\rInvokeRequest\x12=\n" +
+	"\arequest\x18\x01 \x01(\v2#.wasmatrix.v1.InvokeInstanceRequestR\arequest\"R\n" +
+	"\x0eInvokeResponse\x12@\n" +
+	"\bresponse\x18\x01 \x01(\v2$.wasmatrix.v1.InvokeInstanceResponseR\bresponse\"9\n" +
+	"\x16GetCrashDetailsRequest\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\"k\n" +
+	"\vCrashDetail\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
+	"\x05stack\x18\x03 \x03(\tR\x05stack\x12\x16\n" +
+	"\x06stderr\x18\x04 \x01(\fR\x06stderr\"N\n" +
+	"\x17GetCrashDetailsResponse\x123\n" +
+	"\adetails\x18\x01 \x03(\v2\x19.wasmatrix.v1.CrashDetailR\adetails\"+\n" +
+	"\x0fGetUsageRequest\x12\x18\n" +
+	"\acollect\x18\x01 \x01(\bR\acollect\"A\n" +
+	"\x10GetUsageResponse\x12-\n" +
+	"\x05usage\x18\x01 \x01(\v2\x17.wasmatrix.v1.NodeUsageR\x05usage\".\n" +
+	"\x14PrepareModuleRequest\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\"3\n" +
+	"\x15PrepareModuleResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted*R\n" +
 	"\tOrderKind\x12\x1a\n" +
 	"\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ORDER_KIND_START\x10\x01\x12\x13\n" +
@@ -1192,12 +1639,16 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\x0eControlService\x12I\n" +
 	"\bRegister\x12\x1d.wasmatrix.v1.RegisterRequest\x1a\x1e.wasmatrix.v1.RegisterResponse\x12@\n" +
 	"\x05Renew\x12\x1a.wasmatrix.v1.RenewRequest\x1a\x1b.wasmatrix.v1.RenewResponse\x12U\n" +
-	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse2\x8e\x03\n" +
+	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse2\xdd\x05\n" +
 	"\x10NodeAgentService\x12F\n" +
 	"\aExecute\x12\x1c.wasmatrix.v1.ExecuteRequest\x1a\x1d.wasmatrix.v1.ExecuteResponse\x12B\n" +
 	"\x04Ping\x12\x19.wasmatrix.v1.PingRequest\x1a\x1a.wasmatrix.v1.PingResponse\"\x03\x90\x02\x01\x12E\n" +
 	"\x06Attach\x12\x1b.wasmatrix.v1.AttachRequest\x1a\x1c.wasmatrix.v1.AttachResponse0\x01\x12Z\n" +
-	"\fListHoldings\x12!.wasmatrix.v1.ListHoldingsRequest\x1a\".wasmatrix.v1.ListHoldingsResponse\"\x03\x90\x02\x01\x12K\n" +
+	"\fListHoldings\x12!.wasmatrix.v1.ListHoldingsRequest\x1a\".wasmatrix.v1.ListHoldingsResponse\"\x03\x90\x02\x01\x12C\n" +
+	"\x06Invoke\x12\x1b.wasmatrix.v1.InvokeRequest\x1a\x1c.wasmatrix.v1.InvokeResponse\x12c\n" +
+	"\x0fGetCrashDetails\x12$.wasmatrix.v1.GetCrashDetailsRequest\x1a%.wasmatrix.v1.GetCrashDetailsResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\bGetUsage\x12\x1d.wasmatrix.v1.GetUsageRequest\x1a\x1e.wasmatrix.v1.GetUsageResponse\x12X\n" +
+	"\rPrepareModule\x12\".wasmatrix.v1.PrepareModuleRequest\x1a#.wasmatrix.v1.PrepareModuleResponse\x12K\n" +
 	"\x04Logs\x12\x1f.wasmatrix.v1.StreamLogsRequest\x1a .wasmatrix.v1.StreamLogsResponse0\x01B\x9d\x01\n" +
 	"\x10com.wasmatrix.v1B\fControlProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/api;api\xa2\x02\x03WXX\xaa\x02\fWasmatrix.V1\xca\x02\fWasmatrix\\V1\xe2\x02\x18Wasmatrix\\V1\\GPBMetadata\xea\x02\rWasmatrix::V1b\x06proto3"
 
@@ -1214,74 +1665,98 @@ func file_wasmatrix_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_wasmatrix_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_wasmatrix_v1_control_proto_goTypes = []any{
-	(OrderKind)(0),                // 0: wasmatrix.v1.OrderKind
-	(*Holding)(nil),               // 1: wasmatrix.v1.Holding
-	(*RegisterRequest)(nil),       // 2: wasmatrix.v1.RegisterRequest
-	(*Lease)(nil),                 // 3: wasmatrix.v1.Lease
-	(*RegisterResponse)(nil),      // 4: wasmatrix.v1.RegisterResponse
-	(*RenewRequest)(nil),          // 5: wasmatrix.v1.RenewRequest
-	(*RenewResponse)(nil),         // 6: wasmatrix.v1.RenewResponse
-	(*Report)(nil),                // 7: wasmatrix.v1.Report
-	(*ReportStatusRequest)(nil),   // 8: wasmatrix.v1.ReportStatusRequest
-	(*ReportStatusResponse)(nil),  // 9: wasmatrix.v1.ReportStatusResponse
-	(*Order)(nil),                 // 10: wasmatrix.v1.Order
-	(*ExecuteRequest)(nil),        // 11: wasmatrix.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),       // 12: wasmatrix.v1.ExecuteResponse
-	(*PingRequest)(nil),           // 13: wasmatrix.v1.PingRequest
-	(*PingResponse)(nil),          // 14: wasmatrix.v1.PingResponse
-	(*AttachRequest)(nil),         // 15: wasmatrix.v1.AttachRequest
-	(*AttachResponse)(nil),        // 16: wasmatrix.v1.AttachResponse
-	(*ListHoldingsRequest)(nil),   // 17: wasmatrix.v1.ListHoldingsRequest
-	(*ListHoldingsResponse)(nil),  // 18: wasmatrix.v1.ListHoldingsResponse
-	nil,                           // 19: wasmatrix.v1.RegisterRequest.LabelsEntry
-	(InstanceStatus)(0),           // 20: wasmatrix.v1.InstanceStatus
-	(*Capacity)(nil),              // 21: wasmatrix.v1.Capacity
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
-	(*Crash)(nil),                 // 23: wasmatrix.v1.Crash
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*InstanceSpec)(nil),          // 25: wasmatrix.v1.InstanceSpec
-	(*StreamLogsRequest)(nil),     // 26: wasmatrix.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),    // 27: wasmatrix.v1.StreamLogsResponse
+	(OrderKind)(0),                  // 0: wasmatrix.v1.OrderKind
+	(*Holding)(nil),                 // 1: wasmatrix.v1.Holding
+	(*RegisterRequest)(nil),         // 2: wasmatrix.v1.RegisterRequest
+	(*Lease)(nil),                   // 3: wasmatrix.v1.Lease
+	(*RegisterResponse)(nil),        // 4: wasmatrix.v1.RegisterResponse
+	(*RenewRequest)(nil),            // 5: wasmatrix.v1.RenewRequest
+	(*RenewResponse)(nil),           // 6: wasmatrix.v1.RenewResponse
+	(*Report)(nil),                  // 7: wasmatrix.v1.Report
+	(*ReportStatusRequest)(nil),     // 8: wasmatrix.v1.ReportStatusRequest
+	(*ReportStatusResponse)(nil),    // 9: wasmatrix.v1.ReportStatusResponse
+	(*Order)(nil),                   // 10: wasmatrix.v1.Order
+	(*ExecuteRequest)(nil),          // 11: wasmatrix.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),         // 12: wasmatrix.v1.ExecuteResponse
+	(*PingRequest)(nil),             // 13: wasmatrix.v1.PingRequest
+	(*PingResponse)(nil),            // 14: wasmatrix.v1.PingResponse
+	(*AttachRequest)(nil),           // 15: wasmatrix.v1.AttachRequest
+	(*AttachResponse)(nil),          // 16: wasmatrix.v1.AttachResponse
+	(*ListHoldingsRequest)(nil),     // 17: wasmatrix.v1.ListHoldingsRequest
+	(*ListHoldingsResponse)(nil),    // 18: wasmatrix.v1.ListHoldingsResponse
+	(*InvokeRequest)(nil),           // 19: wasmatrix.v1.InvokeRequest
+	(*InvokeResponse)(nil),          // 20: wasmatrix.v1.InvokeResponse
+	(*GetCrashDetailsRequest)(nil),  // 21: wasmatrix.v1.GetCrashDetailsRequest
+	(*CrashDetail)(nil),             // 22: wasmatrix.v1.CrashDetail
+	(*GetCrashDetailsResponse)(nil), // 23: wasmatrix.v1.GetCrashDetailsResponse
+	(*GetUsageRequest)(nil),         // 24: wasmatrix.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),        // 25: wasmatrix.v1.GetUsageResponse
+	(*PrepareModuleRequest)(nil),    // 26: wasmatrix.v1.PrepareModuleRequest
+	(*PrepareModuleResponse)(nil),   // 27: wasmatrix.v1.PrepareModuleResponse
+	nil,                             // 28: wasmatrix.v1.RegisterRequest.LabelsEntry
+	(InstanceStatus)(0),             // 29: wasmatrix.v1.InstanceStatus
+	(*Capacity)(nil),                // 30: wasmatrix.v1.Capacity
+	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
+	(*Crash)(nil),                   // 32: wasmatrix.v1.Crash
+	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
+	(*InstanceSpec)(nil),            // 34: wasmatrix.v1.InstanceSpec
+	(*InvokeInstanceRequest)(nil),   // 35: wasmatrix.v1.InvokeInstanceRequest
+	(*InvokeInstanceResponse)(nil),  // 36: wasmatrix.v1.InvokeInstanceResponse
+	(*NodeUsage)(nil),               // 37: wasmatrix.v1.NodeUsage
+	(*StreamLogsRequest)(nil),       // 38: wasmatrix.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 39: wasmatrix.v1.StreamLogsResponse
 }
 var file_wasmatrix_v1_control_proto_depIdxs = []int32{
-	20, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
-	19, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
-	21, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
+	29, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
+	28, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
+	30, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
 	1,  // 3: wasmatrix.v1.RegisterRequest.holding:type_name -> wasmatrix.v1.Holding
-	22, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	31, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
 	3,  // 5: wasmatrix.v1.RegisterResponse.lease:type_name -> wasmatrix.v1.Lease
 	3,  // 6: wasmatrix.v1.RenewResponse.lease:type_name -> wasmatrix.v1.Lease
-	20, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
-	23, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
-	24, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
+	29, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
+	32, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
+	33, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
 	7,  // 10: wasmatrix.v1.ReportStatusRequest.reports:type_name -> wasmatrix.v1.Report
 	0,  // 11: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
 	10, // 12: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
-	25, // 13: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
+	34, // 13: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
 	1,  // 14: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
-	2,  // 15: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
-	5,  // 16: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
-	8,  // 17: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
-	11, // 18: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
-	13, // 19: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
-	15, // 20: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
-	17, // 21: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
-	26, // 22: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
-	4,  // 23: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
-	6,  // 24: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
-	9,  // 25: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
-	12, // 26: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
-	14, // 27: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
-	16, // 28: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
-	18, // 29: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
-	27, // 30: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
-	23, // [23:31] is the sub-list for method output_type
-	15, // [15:23] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	35, // 15: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
+	36, // 16: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
+	22, // 17: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
+	37, // 18: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
+	2,  // 19: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
+	5,  // 20: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
+	8,  // 21: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
+	11, // 22: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
+	13, // 23: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
+	15, // 24: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
+	17, // 25: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
+	19, // 26: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
+	21, // 27: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
+	24, // 28: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
+	26, // 29: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
+	38, // 30: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
+	4,  // 31: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
+	6,  // 32: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
+	9,  // 33: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
+	12, // 34: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
+	14, // 35: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
+	16, // 36: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
+	18, // 37: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
+	20, // 38: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
+	23, // 39: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
+	25, // 40: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
+	27, // 41: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
+	39, // 42: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
+	31, // [31:43] is the sub-list for method output_type
+	19, // [19:31] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_control_proto_init() }
@@ -1298,7 +1773,7 @@ func file_wasmatrix_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_control_proto_rawDesc), len(file_wasmatrix_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -386,7 +387,9 @@ type Limits struct {
 	// Thousandths of a core; 0 is the default of 1000.
 	CpuMillis uint32 `protobuf:"varint,2,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
 	// Wall-clock time of one execution; absent is unlimited.
-	Deadline      *durationpb.Duration `protobuf:"bytes,3,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Deadline *durationpb.Duration `protobuf:"bytes,3,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// Units of about one instruction that one execution may use; 0 is unlimited.
+	Fuel          uint64 `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -442,6 +445,13 @@ func (x *Limits) GetDeadline() *durationpb.Duration {
 	return nil
 }
 
+func (x *Limits) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 type InstanceSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "sha256:..." of the module.
@@ -452,11 +462,13 @@ type InstanceSpec struct {
 	Env        map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Labels     map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Each as key=value, key!=value, key in (a,b), key notin (a,b), key, !key.
-	Constraints   []string       `protobuf:"bytes,6,rep,name=constraints,proto3" json:"constraints,omitempty"`
-	Restart       *RestartPolicy `protobuf:"bytes,7,opt,name=restart,proto3" json:"restart,omitempty"`
-	Limits        *Limits        `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
-	Exclusive     bool           `protobuf:"varint,9,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
-	Queue         bool           `protobuf:"varint,10,opt,name=queue,proto3" json:"queue,omitempty"`
+	Constraints []string       `protobuf:"bytes,6,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Restart     *RestartPolicy `protobuf:"bytes,7,opt,name=restart,proto3" json:"restart,omitempty"`
+	Limits      *Limits        `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Exclusive   bool           `protobuf:"varint,9,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	Queue       bool           `protobuf:"varint,10,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Standard input, at most 64 KiB.
+	Stdin         []byte `protobuf:"bytes,11,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -559,6 +571,13 @@ func (x *InstanceSpec) GetQueue() bool {
 		return x.Queue
 	}
 	return false
+}
+
+func (x *InstanceSpec) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
 }
 
 type Instance struct {
@@ -759,7 +778,9 @@ type StartInstanceRequest struct {
 	Capabilities []*CapabilityGrant `protobuf:"bytes,13,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	Exclusive    bool               `protobuf:"varint,14,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
 	// Wait as pending where there is no capacity, rather than fail.
-	Queue         bool `protobuf:"varint,15,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue bool `protobuf:"varint,15,opt,name=queue,proto3" json:"queue,omitempty"`
+	// What the guest reads from its standard input, at most 64 KiB.
+	Stdin         []byte `protobuf:"bytes,16,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +931,13 @@ func (x *StartInstanceRequest) GetQueue() bool {
 		return x.Queue
 	}
 	return false
+}
+
+func (x *StartInstanceRequest) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
 }
 
 type isStartInstanceRequest_Module interface {
@@ -1585,17 +1613,24 @@ func (x *WatchInstancesResponse) GetRemoved() bool {
 
 type Crash struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// trap, exit, memory, deadline, start, host, node_lost, cancelled
+	// trap, exit, memory, deadline, cpu, stack, start, host, node_lost, cancelled
 	Kind     string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Message  string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	ExitCode *int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
 	// Wasm stack trace, innermost first.
-	Stack         []string               `protobuf:"bytes,4,rep,name=stack,proto3" json:"stack,omitempty"`
-	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Uptime        *durationpb.Duration   `protobuf:"bytes,8,opt,name=uptime,proto3" json:"uptime,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`
+	Stack   []string               `protobuf:"bytes,4,rep,name=stack,proto3" json:"stack,omitempty"`
+	Node    string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Epoch   uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Attempt uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Uptime  *durationpb.Duration   `protobuf:"bytes,8,opt,name=uptime,proto3" json:"uptime,omitempty"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`
+	// Units of about one instruction that the execution used.
+	Fuel uint64 `protobuf:"varint,10,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	// Largest size of its linear memory.
+	MemoryPeakBytes uint64 `protobuf:"varint,11,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3" json:"memory_peak_bytes,omitempty"`
+	// The last that it wrote to stderr. Only its node knows; see
+	// GetCrashInfoResponse.details_missing.
+	Stderr        []byte `protobuf:"bytes,12,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,6 +1728,27 @@ func (x *Crash) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Crash) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *Crash) GetMemoryPeakBytes() uint64 {
+	if x != nil {
+		return x.MemoryPeakBytes
+	}
+	return 0
+}
+
+func (x *Crash) GetStderr() []byte {
+	if x != nil {
+		return x.Stderr
+	}
+	return nil
+}
+
 type GetCrashInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
@@ -1754,9 +1810,12 @@ type GetCrashInfoResponse struct {
 	// Oldest first.
 	Crashes []*Crash `protobuf:"bytes,3,rep,name=crashes,proto3" json:"crashes,omitempty"`
 	// Of the last crash.
-	LastError     *Error `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LastError *Error `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// Why stderr and the longer stack traces, which the node of the instance
+	// keeps, are not there; "" where the node was asked and answered.
+	DetailsMissing string `protobuf:"bytes,5,opt,name=details_missing,json=detailsMissing,proto3" json:"details_missing,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetCrashInfoResponse) Reset() {
@@ -1817,6 +1876,175 @@ func (x *GetCrashInfoResponse) GetLastError() *Error {
 	return nil
 }
 
+func (x *GetCrashInfoResponse) GetDetailsMissing() string {
+	if x != nil {
+		return x.DetailsMissing
+	}
+	return ""
+}
+
+type InvokeInstanceRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Function   string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// With a numeric signature: one number for each parameter. Integers beyond
+	// 2^53 are strings, and so are "NaN", "Infinity" and "-Infinity".
+	Args []*structpb.Value `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty"`
+	// Present: the input of a function of bytes, as docs/abi.md says.
+	Data []byte `protobuf:"bytes,4,opt,name=data,proto3,oneof" json:"data,omitempty"`
+	// Of waiting and execution together; absent is 30s, at most 10m. A function
+	// that is executing when it passes is ended, and its instance with it.
+	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeInstanceRequest) Reset() {
+	*x = InvokeInstanceRequest{}
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeInstanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeInstanceRequest) ProtoMessage() {}
+
+func (x *InvokeInstanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeInstanceRequest.ProtoReflect.Descriptor instead.
+func (*InvokeInstanceRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *InvokeInstanceRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *InvokeInstanceRequest) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *InvokeInstanceRequest) GetArgs() []*structpb.Value {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *InvokeInstanceRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *InvokeInstanceRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type InvokeInstanceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a numeric signature: i32, f32 and f64 as numbers, i64 as strings, and
+	// "NaN", "Infinity" and "-Infinity" as strings.
+	Results []*structpb.Value `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Of a function of bytes.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// What a function of bytes returned; 0 is success.
+	Status int32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	// What the call used: units of about one instruction, and time on a core.
+	Fuel          uint64               `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	Cpu           *durationpb.Duration `protobuf:"bytes,5,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeInstanceResponse) Reset() {
+	*x = InvokeInstanceResponse{}
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeInstanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeInstanceResponse) ProtoMessage() {}
+
+func (x *InvokeInstanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeInstanceResponse.ProtoReflect.Descriptor instead.
+func (*InvokeInstanceResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *InvokeInstanceResponse) GetResults() []*structpb.Value {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *InvokeInstanceResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *InvokeInstanceResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *InvokeInstanceResponse) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *InvokeInstanceResponse) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
 type StreamLogsRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
@@ -1830,7 +2058,7 @@ type StreamLogsRequest struct {
 
 func (x *StreamLogsRequest) Reset() {
 	*x = StreamLogsRequest{}
-	mi := &file_wasmatrix_v1_instance_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2070,7 @@ func (x *StreamLogsRequest) String() string {
 func (*StreamLogsRequest) ProtoMessage() {}
 
 func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_instance_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2083,7 @@ func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
 func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{20}
+	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StreamLogsRequest) GetInstanceId() string {
@@ -1899,7 +2127,7 @@ type StreamLogsResponse struct {
 
 func (x *StreamLogsResponse) Reset() {
 	*x = StreamLogsResponse{}
-	mi := &file_wasmatrix_v1_instance_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2139,7 @@ func (x *StreamLogsResponse) String() string {
 func (*StreamLogsResponse) ProtoMessage() {}
 
 func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_instance_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_instance_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2152,7 @@ func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
 func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{21}
+	return file_wasmatrix_v1_instance_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StreamLogsResponse) GetStream() LogStream {
@@ -1959,7 +2187,7 @@ var File_wasmatrix_v1_instance_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\n" +
-	"\x1bwasmatrix/v1/instance.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwasmatrix/v1/capability.proto\x1a\x18wasmatrix/v1/error.proto\"\xd4\x01\n" +
+	"\x1bwasmatrix/v1/instance.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwasmatrix/v1/capability.proto\x1a\x18wasmatrix/v1/error.proto\"\xd4\x01\n" +
 	"\aBackoff\x123\n" +
 	"\ainitial\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x12\x1e\n" +
 	"\n" +
@@ -1972,12 +2200,13 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x04mode\x18\x01 \x01(\x0e2\x19.wasmatrix.v1.RestartModeR\x04mode\x12\x1f\n" +
 	"\vmax_retries\x18\x02 \x01(\rR\n" +
 	"maxRetries\x12/\n" +
-	"\abackoff\x18\x03 \x01(\v2\x15.wasmatrix.v1.BackoffR\abackoff\"\x81\x01\n" +
+	"\abackoff\x18\x03 \x01(\v2\x15.wasmatrix.v1.BackoffR\abackoff\"\x95\x01\n" +
 	"\x06Limits\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x04R\vmemoryBytes\x12\x1d\n" +
 	"\n" +
 	"cpu_millis\x18\x02 \x01(\rR\tcpuMillis\x125\n" +
-	"\bdeadline\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\x80\x04\n" +
+	"\bdeadline\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12\x12\n" +
+	"\x04fuel\x18\x04 \x01(\x04R\x04fuel\"\x96\x04\n" +
 	"\fInstanceSpec\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\x12\x1f\n" +
 	"\vmodule_name\x18\x02 \x01(\tR\n" +
@@ -1990,7 +2219,8 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x06limits\x18\b \x01(\v2\x14.wasmatrix.v1.LimitsR\x06limits\x12\x1c\n" +
 	"\texclusive\x18\t \x01(\bR\texclusive\x12\x14\n" +
 	"\x05queue\x18\n" +
-	" \x01(\bR\x05queue\x1a6\n" +
+	" \x01(\bR\x05queue\x12\x14\n" +
+	"\x05stdin\x18\v \x01(\fR\x05stdin\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2022,7 +2252,7 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\fcreate_index\x18\x10 \x01(\x04R\vcreateIndex\x12!\n" +
 	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndexB\f\n" +
 	"\n" +
-	"_exit_code\"\xf1\x05\n" +
+	"_exit_code\"\x87\x06\n" +
 	"\x14StartInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
@@ -2042,7 +2272,8 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x06limits\x18\f \x01(\v2\x14.wasmatrix.v1.LimitsR\x06limits\x12A\n" +
 	"\fcapabilities\x18\r \x03(\v2\x1d.wasmatrix.v1.CapabilityGrantR\fcapabilities\x12\x1c\n" +
 	"\texclusive\x18\x0e \x01(\bR\texclusive\x12\x14\n" +
-	"\x05queue\x18\x0f \x01(\bR\x05queue\x1a6\n" +
+	"\x05queue\x18\x0f \x01(\bR\x05queue\x12\x14\n" +
+	"\x05stdin\x18\x10 \x01(\fR\x05stdin\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2098,7 +2329,7 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\binstance\x18\x01 \x01(\v2\x16.wasmatrix.v1.InstanceR\binstance\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
 	"\bbookmark\x18\x03 \x01(\bR\bbookmark\x12\x18\n" +
-	"\aremoved\x18\x04 \x01(\bR\aremoved\"\xa2\x02\n" +
+	"\aremoved\x18\x04 \x01(\bR\aremoved\"\xfa\x02\n" +
 	"\x05Crash\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12 \n" +
@@ -2108,20 +2339,39 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aattempt\x18\a \x01(\rR\aattempt\x121\n" +
 	"\x06uptime\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12.\n" +
-	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\f\n" +
+	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04fuel\x18\n" +
+	" \x01(\x04R\x04fuel\x12*\n" +
+	"\x11memory_peak_bytes\x18\v \x01(\x04R\x0fmemoryPeakBytes\x12\x16\n" +
+	"\x06stderr\x18\f \x01(\fR\x06stderrB\f\n" +
 	"\n" +
 	"_exit_code\"k\n" +
 	"\x13GetCrashInfoRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x123\n" +
-	"\tread_mode\x18\x02 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\"\xb4\x01\n" +
+	"\tread_mode\x18\x02 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\"\xdd\x01\n" +
 	"\x14GetCrashInfoResponse\x12\x18\n" +
 	"\acrashed\x18\x01 \x01(\bR\acrashed\x12\x1f\n" +
 	"\vcrash_count\x18\x02 \x01(\rR\n" +
 	"crashCount\x12-\n" +
 	"\acrashes\x18\x03 \x03(\v2\x13.wasmatrix.v1.CrashR\acrashes\x122\n" +
 	"\n" +
-	"last_error\x18\x04 \x01(\v2\x13.wasmatrix.v1.ErrorR\tlastError\"\x9c\x01\n" +
+	"last_error\x18\x04 \x01(\v2\x13.wasmatrix.v1.ErrorR\tlastError\x12'\n" +
+	"\x0fdetails_missing\x18\x05 \x01(\tR\x0edetailsMissing\"\xd7\x01\n" +
+	"\x15InvokeInstanceRequest\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12*\n" +
+	"\x04args\x18\x03 \x03(\v2\x16.google.protobuf.ValueR\x04args\x12\x17\n" +
+	"\x04data\x18\x04 \x01(\fH\x00R\x04data\x88\x01\x01\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\a\n" +
+	"\x05_data\"\xb7\x01\n" +
+	"\x16InvokeInstanceResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.google.protobuf.ValueR\aresults\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04fuel\x18\x04 \x01(\x04R\x04fuel\x12+\n" +
+	"\x03cpu\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03cpu\"\x9c\x01\n" +
 	"\x11StreamLogsRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12/\n" +
@@ -2155,7 +2405,7 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\tLogStream\x12\x1a\n" +
 	"\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n" +
-	"\x11LOG_STREAM_STDERR\x10\x022\xee\x05\n" +
+	"\x11LOG_STREAM_STDERR\x10\x022\xcb\x06\n" +
 	"\x0fInstanceService\x12X\n" +
 	"\rStartInstance\x12\".wasmatrix.v1.StartInstanceRequest\x1a#.wasmatrix.v1.StartInstanceResponse\x12U\n" +
 	"\fStopInstance\x12!.wasmatrix.v1.StopInstanceRequest\x1a\".wasmatrix.v1.StopInstanceResponse\x12^\n" +
@@ -2163,7 +2413,8 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\rQueryInstance\x12\".wasmatrix.v1.QueryInstanceRequest\x1a#.wasmatrix.v1.QueryInstanceResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\rListInstances\x12\".wasmatrix.v1.ListInstancesRequest\x1a#.wasmatrix.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\x0eWatchInstances\x12#.wasmatrix.v1.WatchInstancesRequest\x1a$.wasmatrix.v1.WatchInstancesResponse0\x01\x12Z\n" +
-	"\fGetCrashInfo\x12!.wasmatrix.v1.GetCrashInfoRequest\x1a\".wasmatrix.v1.GetCrashInfoResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\fGetCrashInfo\x12!.wasmatrix.v1.GetCrashInfoRequest\x1a\".wasmatrix.v1.GetCrashInfoResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\x0eInvokeInstance\x12#.wasmatrix.v1.InvokeInstanceRequest\x1a$.wasmatrix.v1.InvokeInstanceResponse\x12Q\n" +
 	"\n" +
 	"StreamLogs\x12\x1f.wasmatrix.v1.StreamLogsRequest\x1a .wasmatrix.v1.StreamLogsResponse0\x01B\x9e\x01\n" +
 	"\x10com.wasmatrix.v1B\rInstanceProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/api;api\xa2\x02\x03WXX\xaa\x02\fWasmatrix.V1\xca\x02\fWasmatrix\\V1\xe2\x02\x18Wasmatrix\\V1\\GPBMetadata\xea\x02\rWasmatrix::V1b\x06proto3"
@@ -2181,7 +2432,7 @@ func file_wasmatrix_v1_instance_proto_rawDescGZIP() []byte {
 }
 
 var file_wasmatrix_v1_instance_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wasmatrix_v1_instance_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_wasmatrix_v1_instance_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_wasmatrix_v1_instance_proto_goTypes = []any{
 	(ReadMode)(0),                   // 0: wasmatrix.v1.ReadMode
 	(InstanceStatus)(0),             // 1: wasmatrix.v1.InstanceStatus
@@ -2207,79 +2458,88 @@ var file_wasmatrix_v1_instance_proto_goTypes = []any{
 	(*Crash)(nil),                   // 21: wasmatrix.v1.Crash
 	(*GetCrashInfoRequest)(nil),     // 22: wasmatrix.v1.GetCrashInfoRequest
 	(*GetCrashInfoResponse)(nil),    // 23: wasmatrix.v1.GetCrashInfoResponse
-	(*StreamLogsRequest)(nil),       // 24: wasmatrix.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 25: wasmatrix.v1.StreamLogsResponse
-	nil,                             // 26: wasmatrix.v1.InstanceSpec.EnvEntry
-	nil,                             // 27: wasmatrix.v1.InstanceSpec.LabelsEntry
-	nil,                             // 28: wasmatrix.v1.StartInstanceRequest.EnvEntry
-	nil,                             // 29: wasmatrix.v1.StartInstanceRequest.LabelsEntry
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 31: google.protobuf.Timestamp
-	(*CapabilityGrant)(nil),         // 32: wasmatrix.v1.CapabilityGrant
-	(*Capability)(nil),              // 33: wasmatrix.v1.Capability
-	(*Error)(nil),                   // 34: wasmatrix.v1.Error
+	(*InvokeInstanceRequest)(nil),   // 24: wasmatrix.v1.InvokeInstanceRequest
+	(*InvokeInstanceResponse)(nil),  // 25: wasmatrix.v1.InvokeInstanceResponse
+	(*StreamLogsRequest)(nil),       // 26: wasmatrix.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 27: wasmatrix.v1.StreamLogsResponse
+	nil,                             // 28: wasmatrix.v1.InstanceSpec.EnvEntry
+	nil,                             // 29: wasmatrix.v1.InstanceSpec.LabelsEntry
+	nil,                             // 30: wasmatrix.v1.StartInstanceRequest.EnvEntry
+	nil,                             // 31: wasmatrix.v1.StartInstanceRequest.LabelsEntry
+	(*durationpb.Duration)(nil),     // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
+	(*CapabilityGrant)(nil),         // 34: wasmatrix.v1.CapabilityGrant
+	(*Capability)(nil),              // 35: wasmatrix.v1.Capability
+	(*Error)(nil),                   // 36: wasmatrix.v1.Error
+	(*structpb.Value)(nil),          // 37: google.protobuf.Value
 }
 var file_wasmatrix_v1_instance_proto_depIdxs = []int32{
-	30, // 0: wasmatrix.v1.Backoff.initial:type_name -> google.protobuf.Duration
-	30, // 1: wasmatrix.v1.Backoff.max:type_name -> google.protobuf.Duration
-	30, // 2: wasmatrix.v1.Backoff.reset:type_name -> google.protobuf.Duration
+	32, // 0: wasmatrix.v1.Backoff.initial:type_name -> google.protobuf.Duration
+	32, // 1: wasmatrix.v1.Backoff.max:type_name -> google.protobuf.Duration
+	32, // 2: wasmatrix.v1.Backoff.reset:type_name -> google.protobuf.Duration
 	2,  // 3: wasmatrix.v1.RestartPolicy.mode:type_name -> wasmatrix.v1.RestartMode
 	4,  // 4: wasmatrix.v1.RestartPolicy.backoff:type_name -> wasmatrix.v1.Backoff
-	30, // 5: wasmatrix.v1.Limits.deadline:type_name -> google.protobuf.Duration
-	26, // 6: wasmatrix.v1.InstanceSpec.env:type_name -> wasmatrix.v1.InstanceSpec.EnvEntry
-	27, // 7: wasmatrix.v1.InstanceSpec.labels:type_name -> wasmatrix.v1.InstanceSpec.LabelsEntry
+	32, // 5: wasmatrix.v1.Limits.deadline:type_name -> google.protobuf.Duration
+	28, // 6: wasmatrix.v1.InstanceSpec.env:type_name -> wasmatrix.v1.InstanceSpec.EnvEntry
+	29, // 7: wasmatrix.v1.InstanceSpec.labels:type_name -> wasmatrix.v1.InstanceSpec.LabelsEntry
 	5,  // 8: wasmatrix.v1.InstanceSpec.restart:type_name -> wasmatrix.v1.RestartPolicy
 	6,  // 9: wasmatrix.v1.InstanceSpec.limits:type_name -> wasmatrix.v1.Limits
 	7,  // 10: wasmatrix.v1.Instance.spec:type_name -> wasmatrix.v1.InstanceSpec
 	1,  // 11: wasmatrix.v1.Instance.status:type_name -> wasmatrix.v1.InstanceStatus
-	31, // 12: wasmatrix.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
-	31, // 13: wasmatrix.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
-	31, // 14: wasmatrix.v1.Instance.changed_at:type_name -> google.protobuf.Timestamp
-	28, // 15: wasmatrix.v1.StartInstanceRequest.env:type_name -> wasmatrix.v1.StartInstanceRequest.EnvEntry
-	29, // 16: wasmatrix.v1.StartInstanceRequest.labels:type_name -> wasmatrix.v1.StartInstanceRequest.LabelsEntry
+	33, // 12: wasmatrix.v1.Instance.created_at:type_name -> google.protobuf.Timestamp
+	33, // 13: wasmatrix.v1.Instance.started_at:type_name -> google.protobuf.Timestamp
+	33, // 14: wasmatrix.v1.Instance.changed_at:type_name -> google.protobuf.Timestamp
+	30, // 15: wasmatrix.v1.StartInstanceRequest.env:type_name -> wasmatrix.v1.StartInstanceRequest.EnvEntry
+	31, // 16: wasmatrix.v1.StartInstanceRequest.labels:type_name -> wasmatrix.v1.StartInstanceRequest.LabelsEntry
 	5,  // 17: wasmatrix.v1.StartInstanceRequest.restart:type_name -> wasmatrix.v1.RestartPolicy
 	6,  // 18: wasmatrix.v1.StartInstanceRequest.limits:type_name -> wasmatrix.v1.Limits
-	32, // 19: wasmatrix.v1.StartInstanceRequest.capabilities:type_name -> wasmatrix.v1.CapabilityGrant
-	30, // 20: wasmatrix.v1.StopInstanceRequest.timeout:type_name -> google.protobuf.Duration
+	34, // 19: wasmatrix.v1.StartInstanceRequest.capabilities:type_name -> wasmatrix.v1.CapabilityGrant
+	32, // 20: wasmatrix.v1.StopInstanceRequest.timeout:type_name -> google.protobuf.Duration
 	8,  // 21: wasmatrix.v1.StopInstanceResponse.instance:type_name -> wasmatrix.v1.Instance
 	8,  // 22: wasmatrix.v1.RestartInstanceResponse.instance:type_name -> wasmatrix.v1.Instance
 	0,  // 23: wasmatrix.v1.QueryInstanceRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
 	8,  // 24: wasmatrix.v1.QueryInstanceResponse.instance:type_name -> wasmatrix.v1.Instance
-	33, // 25: wasmatrix.v1.QueryInstanceResponse.capabilities:type_name -> wasmatrix.v1.Capability
+	35, // 25: wasmatrix.v1.QueryInstanceResponse.capabilities:type_name -> wasmatrix.v1.Capability
 	0,  // 26: wasmatrix.v1.ListInstancesRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
 	1,  // 27: wasmatrix.v1.ListInstancesRequest.statuses:type_name -> wasmatrix.v1.InstanceStatus
 	8,  // 28: wasmatrix.v1.ListInstancesResponse.instances:type_name -> wasmatrix.v1.Instance
 	0,  // 29: wasmatrix.v1.WatchInstancesRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
 	8,  // 30: wasmatrix.v1.WatchInstancesResponse.instance:type_name -> wasmatrix.v1.Instance
-	30, // 31: wasmatrix.v1.Crash.uptime:type_name -> google.protobuf.Duration
-	31, // 32: wasmatrix.v1.Crash.time:type_name -> google.protobuf.Timestamp
+	32, // 31: wasmatrix.v1.Crash.uptime:type_name -> google.protobuf.Duration
+	33, // 32: wasmatrix.v1.Crash.time:type_name -> google.protobuf.Timestamp
 	0,  // 33: wasmatrix.v1.GetCrashInfoRequest.read_mode:type_name -> wasmatrix.v1.ReadMode
 	21, // 34: wasmatrix.v1.GetCrashInfoResponse.crashes:type_name -> wasmatrix.v1.Crash
-	34, // 35: wasmatrix.v1.GetCrashInfoResponse.last_error:type_name -> wasmatrix.v1.Error
-	3,  // 36: wasmatrix.v1.StreamLogsRequest.stream:type_name -> wasmatrix.v1.LogStream
-	3,  // 37: wasmatrix.v1.StreamLogsResponse.stream:type_name -> wasmatrix.v1.LogStream
-	31, // 38: wasmatrix.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
-	9,  // 39: wasmatrix.v1.InstanceService.StartInstance:input_type -> wasmatrix.v1.StartInstanceRequest
-	11, // 40: wasmatrix.v1.InstanceService.StopInstance:input_type -> wasmatrix.v1.StopInstanceRequest
-	13, // 41: wasmatrix.v1.InstanceService.RestartInstance:input_type -> wasmatrix.v1.RestartInstanceRequest
-	15, // 42: wasmatrix.v1.InstanceService.QueryInstance:input_type -> wasmatrix.v1.QueryInstanceRequest
-	17, // 43: wasmatrix.v1.InstanceService.ListInstances:input_type -> wasmatrix.v1.ListInstancesRequest
-	19, // 44: wasmatrix.v1.InstanceService.WatchInstances:input_type -> wasmatrix.v1.WatchInstancesRequest
-	22, // 45: wasmatrix.v1.InstanceService.GetCrashInfo:input_type -> wasmatrix.v1.GetCrashInfoRequest
-	24, // 46: wasmatrix.v1.InstanceService.StreamLogs:input_type -> wasmatrix.v1.StreamLogsRequest
-	10, // 47: wasmatrix.v1.InstanceService.StartInstance:output_type -> wasmatrix.v1.StartInstanceResponse
-	12, // 48: wasmatrix.v1.InstanceService.StopInstance:output_type -> wasmatrix.v1.StopInstanceResponse
-	14, // 49: wasmatrix.v1.InstanceService.RestartInstance:output_type -> wasmatrix.v1.RestartInstanceResponse
-	16, // 50: wasmatrix.v1.InstanceService.QueryInstance:output_type -> wasmatrix.v1.QueryInstanceResponse
-	18, // 51: wasmatrix.v1.InstanceService.ListInstances:output_type -> wasmatrix.v1.ListInstancesResponse
-	20, // 52: wasmatrix.v1.InstanceService.WatchInstances:output_type -> wasmatrix.v1.WatchInstancesResponse
-	23, // 53: wasmatrix.v1.InstanceService.GetCrashInfo:output_type -> wasmatrix.v1.GetCrashInfoResponse
-	25, // 54: wasmatrix.v1.InstanceService.StreamLogs:output_type -> wasmatrix.v1.StreamLogsResponse
-	47, // [47:55] is the sub-list for method output_type
-	39, // [39:47] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	36, // 35: wasmatrix.v1.GetCrashInfoResponse.last_error:type_name -> wasmatrix.v1.Error
+	37, // 36: wasmatrix.v1.InvokeInstanceRequest.args:type_name -> google.protobuf.Value
+	32, // 37: wasmatrix.v1.InvokeInstanceRequest.timeout:type_name -> google.protobuf.Duration
+	37, // 38: wasmatrix.v1.InvokeInstanceResponse.results:type_name -> google.protobuf.Value
+	32, // 39: wasmatrix.v1.InvokeInstanceResponse.cpu:type_name -> google.protobuf.Duration
+	3,  // 40: wasmatrix.v1.StreamLogsRequest.stream:type_name -> wasmatrix.v1.LogStream
+	3,  // 41: wasmatrix.v1.StreamLogsResponse.stream:type_name -> wasmatrix.v1.LogStream
+	33, // 42: wasmatrix.v1.StreamLogsResponse.time:type_name -> google.protobuf.Timestamp
+	9,  // 43: wasmatrix.v1.InstanceService.StartInstance:input_type -> wasmatrix.v1.StartInstanceRequest
+	11, // 44: wasmatrix.v1.InstanceService.StopInstance:input_type -> wasmatrix.v1.StopInstanceRequest
+	13, // 45: wasmatrix.v1.InstanceService.RestartInstance:input_type -> wasmatrix.v1.RestartInstanceRequest
+	15, // 46: wasmatrix.v1.InstanceService.QueryInstance:input_type -> wasmatrix.v1.QueryInstanceRequest
+	17, // 47: wasmatrix.v1.InstanceService.ListInstances:input_type -> wasmatrix.v1.ListInstancesRequest
+	19, // 48: wasmatrix.v1.InstanceService.WatchInstances:input_type -> wasmatrix.v1.WatchInstancesRequest
+	22, // 49: wasmatrix.v1.InstanceService.GetCrashInfo:input_type -> wasmatrix.v1.GetCrashInfoRequest
+	24, // 50: wasmatrix.v1.InstanceService.InvokeInstance:input_type -> wasmatrix.v1.InvokeInstanceRequest
+	26, // 51: wasmatrix.v1.InstanceService.StreamLogs:input_type -> wasmatrix.v1.StreamLogsRequest
+	10, // 52: wasmatrix.v1.InstanceService.StartInstance:output_type -> wasmatrix.v1.StartInstanceResponse
+	12, // 53: wasmatrix.v1.InstanceService.StopInstance:output_type -> wasmatrix.v1.StopInstanceResponse
+	14, // 54: wasmatrix.v1.InstanceService.RestartInstance:output_type -> wasmatrix.v1.RestartInstanceResponse
+	16, // 55: wasmatrix.v1.InstanceService.QueryInstance:output_type -> wasmatrix.v1.QueryInstanceResponse
+	18, // 56: wasmatrix.v1.InstanceService.ListInstances:output_type -> wasmatrix.v1.ListInstancesResponse
+	20, // 57: wasmatrix.v1.InstanceService.WatchInstances:output_type -> wasmatrix.v1.WatchInstancesResponse
+	23, // 58: wasmatrix.v1.InstanceService.GetCrashInfo:output_type -> wasmatrix.v1.GetCrashInfoResponse
+	25, // 59: wasmatrix.v1.InstanceService.InvokeInstance:output_type -> wasmatrix.v1.InvokeInstanceResponse
+	27, // 60: wasmatrix.v1.InstanceService.StreamLogs:output_type -> wasmatrix.v1.StreamLogsResponse
+	52, // [52:61] is the sub-list for method output_type
+	43, // [43:52] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_instance_proto_init() }
@@ -2296,13 +2556,14 @@ func file_wasmatrix_v1_instance_proto_init() {
 		(*StartInstanceRequest_ModuleName)(nil),
 	}
 	file_wasmatrix_v1_instance_proto_msgTypes[17].OneofWrappers = []any{}
+	file_wasmatrix_v1_instance_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_instance_proto_rawDesc), len(file_wasmatrix_v1_instance_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

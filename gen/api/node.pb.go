@@ -9,6 +9,7 @@ package api
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -342,8 +343,10 @@ func (x *GetNodeRequest) GetStale() bool {
 }
 
 type GetNodeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// What the node process takes, asked of it now; absent where it did not answer.
+	Usage         *NodeUsage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +388,145 @@ func (x *GetNodeResponse) GetNode() *Node {
 	return nil
 }
 
+func (x *GetNodeResponse) GetUsage() *NodeUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// NodeUsage is what a node process takes of its machine.
+type NodeUsage struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Instances uint32                 `protobuf:"varint,1,opt,name=instances,proto3" json:"instances,omitempty"`
+	// Sum of the instances' memory limits.
+	ReservedBytes uint64 `protobuf:"varint,2,opt,name=reserved_bytes,json=reservedBytes,proto3" json:"reserved_bytes,omitempty"`
+	// Sum of their present linear memories.
+	GuestMemoryBytes uint64 `protobuf:"varint,3,opt,name=guest_memory_bytes,json=guestMemoryBytes,proto3" json:"guest_memory_bytes,omitempty"`
+	// Live objects of the process itself, after the last collection.
+	HeapBytes   uint64 `protobuf:"varint,4,opt,name=heap_bytes,json=heapBytes,proto3" json:"heap_bytes,omitempty"`
+	Goroutines  uint32 `protobuf:"varint,5,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	Threads     uint32 `protobuf:"varint,6,opt,name=threads,proto3" json:"threads,omitempty"`
+	Descriptors uint32 `protobuf:"varint,7,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	// Modules being compiled, or waiting for it.
+	Compiling uint32 `protobuf:"varint,8,opt,name=compiling,proto3" json:"compiling,omitempty"`
+	// Guests on a core, or waiting for one.
+	Runnable uint32 `protobuf:"varint,9,opt,name=runnable,proto3" json:"runnable,omitempty"`
+	// Cores that guests may use at a time.
+	Cores uint32 `protobuf:"varint,10,opt,name=cores,proto3" json:"cores,omitempty"`
+	// Time that guests have spent on cores since the process began.
+	Cpu           *durationpb.Duration `protobuf:"bytes,11,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUsage) Reset() {
+	*x = NodeUsage{}
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUsage) ProtoMessage() {}
+
+func (x *NodeUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUsage.ProtoReflect.Descriptor instead.
+func (*NodeUsage) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *NodeUsage) GetInstances() uint32 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetReservedBytes() uint64 {
+	if x != nil {
+		return x.ReservedBytes
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetGuestMemoryBytes() uint64 {
+	if x != nil {
+		return x.GuestMemoryBytes
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetHeapBytes() uint64 {
+	if x != nil {
+		return x.HeapBytes
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetGoroutines() uint32 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetThreads() uint32 {
+	if x != nil {
+		return x.Threads
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetDescriptors() uint32 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetCompiling() uint32 {
+	if x != nil {
+		return x.Compiling
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetRunnable() uint32 {
+	if x != nil {
+		return x.Runnable
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetCores() uint32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
 type DrainNodeRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -397,7 +539,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_wasmatrix_v1_node_proto_msgTypes[6]
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +551,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_node_proto_msgTypes[6]
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +564,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_wasmatrix_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DrainNodeRequest) GetRequestId() string {
@@ -455,7 +597,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_wasmatrix_v1_node_proto_msgTypes[7]
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +609,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_node_proto_msgTypes[7]
+	mi := &file_wasmatrix_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +622,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_wasmatrix_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DrainNodeResponse) GetNode() *Node {
@@ -494,7 +636,7 @@ var File_wasmatrix_v1_node_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x17wasmatrix/v1/node.proto\x12\fwasmatrix.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
+	"\x17wasmatrix/v1/node.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
 	"\bCapacity\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x04R\vmemoryBytes\x12\x1c\n" +
 	"\tinstances\x18\x02 \x01(\rR\tinstances\"\xee\x03\n" +
@@ -521,9 +663,26 @@ const file_wasmatrix_v1_node_proto_rawDesc = "" +
 	"\x05nodes\x18\x01 \x03(\v2\x12.wasmatrix.v1.NodeR\x05nodes\"?\n" +
 	"\x0eGetNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"9\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"h\n" +
 	"\x0fGetNodeResponse\x12&\n" +
-	"\x04node\x18\x01 \x01(\v2\x12.wasmatrix.v1.NodeR\x04node\"`\n" +
+	"\x04node\x18\x01 \x01(\v2\x12.wasmatrix.v1.NodeR\x04node\x12-\n" +
+	"\x05usage\x18\x02 \x01(\v2\x17.wasmatrix.v1.NodeUsageR\x05usage\"\xf6\x02\n" +
+	"\tNodeUsage\x12\x1c\n" +
+	"\tinstances\x18\x01 \x01(\rR\tinstances\x12%\n" +
+	"\x0ereserved_bytes\x18\x02 \x01(\x04R\rreservedBytes\x12,\n" +
+	"\x12guest_memory_bytes\x18\x03 \x01(\x04R\x10guestMemoryBytes\x12\x1d\n" +
+	"\n" +
+	"heap_bytes\x18\x04 \x01(\x04R\theapBytes\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x05 \x01(\rR\n" +
+	"goroutines\x12\x18\n" +
+	"\athreads\x18\x06 \x01(\rR\athreads\x12 \n" +
+	"\vdescriptors\x18\a \x01(\rR\vdescriptors\x12\x1c\n" +
+	"\tcompiling\x18\b \x01(\rR\tcompiling\x12\x1a\n" +
+	"\brunnable\x18\t \x01(\rR\brunnable\x12\x14\n" +
+	"\x05cores\x18\n" +
+	" \x01(\rR\x05cores\x12+\n" +
+	"\x03cpu\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03cpu\"`\n" +
 	"\x10DrainNodeRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -549,7 +708,7 @@ func file_wasmatrix_v1_node_proto_rawDescGZIP() []byte {
 	return file_wasmatrix_v1_node_proto_rawDescData
 }
 
-var file_wasmatrix_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_wasmatrix_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_wasmatrix_v1_node_proto_goTypes = []any{
 	(*Capacity)(nil),              // 0: wasmatrix.v1.Capacity
 	(*Node)(nil),                  // 1: wasmatrix.v1.Node
@@ -557,31 +716,35 @@ var file_wasmatrix_v1_node_proto_goTypes = []any{
 	(*ListNodesResponse)(nil),     // 3: wasmatrix.v1.ListNodesResponse
 	(*GetNodeRequest)(nil),        // 4: wasmatrix.v1.GetNodeRequest
 	(*GetNodeResponse)(nil),       // 5: wasmatrix.v1.GetNodeResponse
-	(*DrainNodeRequest)(nil),      // 6: wasmatrix.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),     // 7: wasmatrix.v1.DrainNodeResponse
-	nil,                           // 8: wasmatrix.v1.Node.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*NodeUsage)(nil),             // 6: wasmatrix.v1.NodeUsage
+	(*DrainNodeRequest)(nil),      // 7: wasmatrix.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),     // 8: wasmatrix.v1.DrainNodeResponse
+	nil,                           // 9: wasmatrix.v1.Node.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_wasmatrix_v1_node_proto_depIdxs = []int32{
-	8,  // 0: wasmatrix.v1.Node.labels:type_name -> wasmatrix.v1.Node.LabelsEntry
+	9,  // 0: wasmatrix.v1.Node.labels:type_name -> wasmatrix.v1.Node.LabelsEntry
 	0,  // 1: wasmatrix.v1.Node.capacity:type_name -> wasmatrix.v1.Capacity
 	0,  // 2: wasmatrix.v1.Node.used:type_name -> wasmatrix.v1.Capacity
-	9,  // 3: wasmatrix.v1.Node.registered_at:type_name -> google.protobuf.Timestamp
-	9,  // 4: wasmatrix.v1.Node.changed_at:type_name -> google.protobuf.Timestamp
+	10, // 3: wasmatrix.v1.Node.registered_at:type_name -> google.protobuf.Timestamp
+	10, // 4: wasmatrix.v1.Node.changed_at:type_name -> google.protobuf.Timestamp
 	1,  // 5: wasmatrix.v1.ListNodesResponse.nodes:type_name -> wasmatrix.v1.Node
 	1,  // 6: wasmatrix.v1.GetNodeResponse.node:type_name -> wasmatrix.v1.Node
-	1,  // 7: wasmatrix.v1.DrainNodeResponse.node:type_name -> wasmatrix.v1.Node
-	2,  // 8: wasmatrix.v1.NodeService.ListNodes:input_type -> wasmatrix.v1.ListNodesRequest
-	4,  // 9: wasmatrix.v1.NodeService.GetNode:input_type -> wasmatrix.v1.GetNodeRequest
-	6,  // 10: wasmatrix.v1.NodeService.DrainNode:input_type -> wasmatrix.v1.DrainNodeRequest
-	3,  // 11: wasmatrix.v1.NodeService.ListNodes:output_type -> wasmatrix.v1.ListNodesResponse
-	5,  // 12: wasmatrix.v1.NodeService.GetNode:output_type -> wasmatrix.v1.GetNodeResponse
-	7,  // 13: wasmatrix.v1.NodeService.DrainNode:output_type -> wasmatrix.v1.DrainNodeResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	6,  // 7: wasmatrix.v1.GetNodeResponse.usage:type_name -> wasmatrix.v1.NodeUsage
+	11, // 8: wasmatrix.v1.NodeUsage.cpu:type_name -> google.protobuf.Duration
+	1,  // 9: wasmatrix.v1.DrainNodeResponse.node:type_name -> wasmatrix.v1.Node
+	2,  // 10: wasmatrix.v1.NodeService.ListNodes:input_type -> wasmatrix.v1.ListNodesRequest
+	4,  // 11: wasmatrix.v1.NodeService.GetNode:input_type -> wasmatrix.v1.GetNodeRequest
+	7,  // 12: wasmatrix.v1.NodeService.DrainNode:input_type -> wasmatrix.v1.DrainNodeRequest
+	3,  // 13: wasmatrix.v1.NodeService.ListNodes:output_type -> wasmatrix.v1.ListNodesResponse
+	5,  // 14: wasmatrix.v1.NodeService.GetNode:output_type -> wasmatrix.v1.GetNodeResponse
+	8,  // 15: wasmatrix.v1.NodeService.DrainNode:output_type -> wasmatrix.v1.DrainNodeResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_node_proto_init() }
@@ -595,7 +758,7 @@ func file_wasmatrix_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_node_proto_rawDesc), len(file_wasmatrix_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -610,6 +610,7 @@ type Limits struct {
 	Memory        uint64                 `protobuf:"varint,1,opt,name=memory,proto3" json:"memory,omitempty"` // bytes
 	Cpu           uint32                 `protobuf:"varint,2,opt,name=cpu,proto3" json:"cpu,omitempty"`       // thousandths of a core
 	Deadline      int64                  `protobuf:"varint,3,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Fuel          uint64                 `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -665,6 +666,13 @@ func (x *Limits) GetDeadline() int64 {
 	return 0
 }
 
+func (x *Limits) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 type Spec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Module        []byte                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
@@ -677,6 +685,7 @@ type Spec struct {
 	Limits        *Limits                `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
 	Exclusive     bool                   `protobuf:"varint,9,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
 	Queue         bool                   `protobuf:"varint,10,opt,name=queue,proto3" json:"queue,omitempty"`
+	Stdin         []byte                 `protobuf:"bytes,11,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +788,13 @@ func (x *Spec) GetQueue() bool {
 		return x.Queue
 	}
 	return false
+}
+
+func (x *Spec) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
 }
 
 type Assignment struct {
@@ -1084,6 +1100,8 @@ type Crash struct {
 	Attempt       uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Uptime        int64                  `protobuf:"varint,8,opt,name=uptime,proto3" json:"uptime,omitempty"`
 	At            int64                  `protobuf:"varint,9,opt,name=at,proto3" json:"at,omitempty"`
+	Fuel          uint64                 `protobuf:"varint,10,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	MemoryPeak    uint64                 `protobuf:"varint,11,opt,name=memory_peak,json=memoryPeak,proto3" json:"memory_peak,omitempty"` // bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1181,6 +1199,20 @@ func (x *Crash) GetAt() int64 {
 	return 0
 }
 
+func (x *Crash) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *Crash) GetMemoryPeak() uint64 {
+	if x != nil {
+		return x.MemoryPeak
+	}
+	return 0
+}
+
 var File_wasmatrix_log_v1_record_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
@@ -1209,11 +1241,12 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\vbackoff_max\x18\x05 \x01(\x03R\n" +
 	"backoffMax\x12%\n" +
 	"\x0ebackoff_jitter\x18\x06 \x01(\x01R\rbackoffJitter\x12#\n" +
-	"\rbackoff_reset\x18\a \x01(\x03R\fbackoffReset\"N\n" +
+	"\rbackoff_reset\x18\a \x01(\x03R\fbackoffReset\"b\n" +
 	"\x06Limits\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x04R\x06memory\x12\x10\n" +
 	"\x03cpu\x18\x02 \x01(\rR\x03cpu\x12\x1a\n" +
-	"\bdeadline\x18\x03 \x01(\x03R\bdeadline\"\x8e\x03\n" +
+	"\bdeadline\x18\x03 \x01(\x03R\bdeadline\x12\x12\n" +
+	"\x04fuel\x18\x04 \x01(\x04R\x04fuel\"\xa4\x03\n" +
 	"\x04Spec\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\fR\x06module\x12\x1f\n" +
 	"\vmodule_name\x18\x02 \x01(\tR\n" +
@@ -1226,7 +1259,8 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\x06limits\x18\b \x01(\v2\x18.wasmatrix.log.v1.LimitsR\x06limits\x12\x1c\n" +
 	"\texclusive\x18\t \x01(\bR\texclusive\x12\x14\n" +
 	"\x05queue\x18\n" +
-	" \x01(\bR\x05queue\"\xb0\x01\n" +
+	" \x01(\bR\x05queue\x12\x14\n" +
+	"\x05stdin\x18\v \x01(\fR\x05stdin\"\xb0\x01\n" +
 	"\n" +
 	"Assignment\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x0e\n" +
@@ -1256,7 +1290,7 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x06 \x01(\x03R\tcreatedAt\x12\x17\n" +
 	"\aused_at\x18\a \x01(\x03R\x06usedAt\x12!\n" +
-	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\"\xe7\x01\n" +
+	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\"\x9c\x02\n" +
 	"\x05Crash\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12 \n" +
@@ -1266,7 +1300,11 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aattempt\x18\a \x01(\rR\aattempt\x12\x16\n" +
 	"\x06uptime\x18\b \x01(\x03R\x06uptime\x12\x0e\n" +
-	"\x02at\x18\t \x01(\x03R\x02atB\f\n" +
+	"\x02at\x18\t \x01(\x03R\x02at\x12\x12\n" +
+	"\x04fuel\x18\n" +
+	" \x01(\x04R\x04fuel\x12\x1f\n" +
+	"\vmemory_peak\x18\v \x01(\x04R\n" +
+	"memoryPeakB\f\n" +
 	"\n" +
 	"_exit_code*\xaa\x01\n" +
 	"\x06Status\x12\x16\n" +

@@ -52,6 +52,17 @@ const (
 	// NodeAgentServiceListHoldingsProcedure is the fully-qualified name of the NodeAgentService's
 	// ListHoldings RPC.
 	NodeAgentServiceListHoldingsProcedure = "/wasmatrix.v1.NodeAgentService/ListHoldings"
+	// NodeAgentServiceInvokeProcedure is the fully-qualified name of the NodeAgentService's Invoke RPC.
+	NodeAgentServiceInvokeProcedure = "/wasmatrix.v1.NodeAgentService/Invoke"
+	// NodeAgentServiceGetCrashDetailsProcedure is the fully-qualified name of the NodeAgentService's
+	// GetCrashDetails RPC.
+	NodeAgentServiceGetCrashDetailsProcedure = "/wasmatrix.v1.NodeAgentService/GetCrashDetails"
+	// NodeAgentServiceGetUsageProcedure is the fully-qualified name of the NodeAgentService's GetUsage
+	// RPC.
+	NodeAgentServiceGetUsageProcedure = "/wasmatrix.v1.NodeAgentService/GetUsage"
+	// NodeAgentServicePrepareModuleProcedure is the fully-qualified name of the NodeAgentService's
+	// PrepareModule RPC.
+	NodeAgentServicePrepareModuleProcedure = "/wasmatrix.v1.NodeAgentService/PrepareModule"
 	// NodeAgentServiceLogsProcedure is the fully-qualified name of the NodeAgentService's Logs RPC.
 	NodeAgentServiceLogsProcedure = "/wasmatrix.v1.NodeAgentService/Logs"
 )
@@ -209,6 +220,17 @@ type NodeAgentServiceClient interface {
 	// ListHoldings tells which instances this process has, in truth and at once:
 	// what the control plane records may be on its way.
 	ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error)
+	// Invoke is InvokeInstance on the node that has the instance.
+	Invoke(context.Context, *api.InvokeRequest) (*api.InvokeResponse, error)
+	// GetCrashDetails tells what the node remembers of an instance's crashes
+	// beyond what it has reported.
+	GetCrashDetails(context.Context, *api.GetCrashDetailsRequest) (*api.GetCrashDetailsResponse, error)
+	// GetUsage tells what the process takes of its machine. It collects garbage
+	// first where that is asked for.
+	GetUsage(context.Context, *api.GetUsageRequest) (*api.GetUsageResponse, error)
+	// PrepareModule offers a module that the node may soon be asked to run, to be
+	// fetched and compiled ahead. It answers at once; the node may decline.
+	PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error)
 }
@@ -250,6 +272,31 @@ func NewNodeAgentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		invoke: connect.NewClient[api.InvokeRequest, api.InvokeResponse](
+			httpClient,
+			baseURL+NodeAgentServiceInvokeProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("Invoke")),
+			connect.WithClientOptions(opts...),
+		),
+		getCrashDetails: connect.NewClient[api.GetCrashDetailsRequest, api.GetCrashDetailsResponse](
+			httpClient,
+			baseURL+NodeAgentServiceGetCrashDetailsProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("GetCrashDetails")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getUsage: connect.NewClient[api.GetUsageRequest, api.GetUsageResponse](
+			httpClient,
+			baseURL+NodeAgentServiceGetUsageProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("GetUsage")),
+			connect.WithClientOptions(opts...),
+		),
+		prepareModule: connect.NewClient[api.PrepareModuleRequest, api.PrepareModuleResponse](
+			httpClient,
+			baseURL+NodeAgentServicePrepareModuleProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("PrepareModule")),
+			connect.WithClientOptions(opts...),
+		),
 		logs: connect.NewClient[api.StreamLogsRequest, api.StreamLogsResponse](
 			httpClient,
 			baseURL+NodeAgentServiceLogsProcedure,
@@ -261,11 +308,15 @@ func NewNodeAgentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 
 // nodeAgentServiceClient implements NodeAgentServiceClient.
 type nodeAgentServiceClient struct {
-	execute      *connect.Client[api.ExecuteRequest, api.ExecuteResponse]
-	ping         *connect.Client[api.PingRequest, api.PingResponse]
-	attach       *connect.Client[api.AttachRequest, api.AttachResponse]
-	listHoldings *connect.Client[api.ListHoldingsRequest, api.ListHoldingsResponse]
-	logs         *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
+	execute         *connect.Client[api.ExecuteRequest, api.ExecuteResponse]
+	ping            *connect.Client[api.PingRequest, api.PingResponse]
+	attach          *connect.Client[api.AttachRequest, api.AttachResponse]
+	listHoldings    *connect.Client[api.ListHoldingsRequest, api.ListHoldingsResponse]
+	invoke          *connect.Client[api.InvokeRequest, api.InvokeResponse]
+	getCrashDetails *connect.Client[api.GetCrashDetailsRequest, api.GetCrashDetailsResponse]
+	getUsage        *connect.Client[api.GetUsageRequest, api.GetUsageResponse]
+	prepareModule   *connect.Client[api.PrepareModuleRequest, api.PrepareModuleResponse]
+	logs            *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
 }
 
 // Execute calls wasmatrix.v1.NodeAgentService.Execute.
@@ -300,6 +351,42 @@ func (c *nodeAgentServiceClient) ListHoldings(ctx context.Context, req *api.List
 	return nil, err
 }
 
+// Invoke calls wasmatrix.v1.NodeAgentService.Invoke.
+func (c *nodeAgentServiceClient) Invoke(ctx context.Context, req *api.InvokeRequest) (*api.InvokeResponse, error) {
+	response, err := c.invoke.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetCrashDetails calls wasmatrix.v1.NodeAgentService.GetCrashDetails.
+func (c *nodeAgentServiceClient) GetCrashDetails(ctx context.Context, req *api.GetCrashDetailsRequest) (*api.GetCrashDetailsResponse, error) {
+	response, err := c.getCrashDetails.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetUsage calls wasmatrix.v1.NodeAgentService.GetUsage.
+func (c *nodeAgentServiceClient) GetUsage(ctx context.Context, req *api.GetUsageRequest) (*api.GetUsageResponse, error) {
+	response, err := c.getUsage.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PrepareModule calls wasmatrix.v1.NodeAgentService.PrepareModule.
+func (c *nodeAgentServiceClient) PrepareModule(ctx context.Context, req *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error) {
+	response, err := c.prepareModule.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Logs calls wasmatrix.v1.NodeAgentService.Logs.
 func (c *nodeAgentServiceClient) Logs(ctx context.Context, req *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error) {
 	return c.logs.CallServerStream(ctx, connect.NewRequest(req))
@@ -318,6 +405,17 @@ type NodeAgentServiceHandler interface {
 	// ListHoldings tells which instances this process has, in truth and at once:
 	// what the control plane records may be on its way.
 	ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error)
+	// Invoke is InvokeInstance on the node that has the instance.
+	Invoke(context.Context, *api.InvokeRequest) (*api.InvokeResponse, error)
+	// GetCrashDetails tells what the node remembers of an instance's crashes
+	// beyond what it has reported.
+	GetCrashDetails(context.Context, *api.GetCrashDetailsRequest) (*api.GetCrashDetailsResponse, error)
+	// GetUsage tells what the process takes of its machine. It collects garbage
+	// first where that is asked for.
+	GetUsage(context.Context, *api.GetUsageRequest) (*api.GetUsageResponse, error)
+	// PrepareModule offers a module that the node may soon be asked to run, to be
+	// fetched and compiled ahead. It answers at once; the node may decline.
+	PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error
 }
@@ -355,6 +453,31 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeAgentServiceInvokeHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceInvokeProcedure,
+		svc.Invoke,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("Invoke")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeAgentServiceGetCrashDetailsHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceGetCrashDetailsProcedure,
+		svc.GetCrashDetails,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("GetCrashDetails")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeAgentServiceGetUsageHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceGetUsageProcedure,
+		svc.GetUsage,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("GetUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeAgentServicePrepareModuleHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServicePrepareModuleProcedure,
+		svc.PrepareModule,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("PrepareModule")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeAgentServiceLogsHandler := connect.NewServerStreamHandlerSimple(
 		NodeAgentServiceLogsProcedure,
 		svc.Logs,
@@ -371,6 +494,14 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 			nodeAgentServiceAttachHandler.ServeHTTP(w, r)
 		case NodeAgentServiceListHoldingsProcedure:
 			nodeAgentServiceListHoldingsHandler.ServeHTTP(w, r)
+		case NodeAgentServiceInvokeProcedure:
+			nodeAgentServiceInvokeHandler.ServeHTTP(w, r)
+		case NodeAgentServiceGetCrashDetailsProcedure:
+			nodeAgentServiceGetCrashDetailsHandler.ServeHTTP(w, r)
+		case NodeAgentServiceGetUsageProcedure:
+			nodeAgentServiceGetUsageHandler.ServeHTTP(w, r)
+		case NodeAgentServicePrepareModuleProcedure:
+			nodeAgentServicePrepareModuleHandler.ServeHTTP(w, r)
 		case NodeAgentServiceLogsProcedure:
 			nodeAgentServiceLogsHandler.ServeHTTP(w, r)
 		default:
@@ -396,6 +527,22 @@ func (UnimplementedNodeAgentServiceHandler) Attach(context.Context, *api.AttachR
 
 func (UnimplementedNodeAgentServiceHandler) ListHoldings(context.Context, *api.ListHoldingsRequest) (*api.ListHoldingsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.ListHoldings is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) Invoke(context.Context, *api.InvokeRequest) (*api.InvokeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.Invoke is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) GetCrashDetails(context.Context, *api.GetCrashDetailsRequest) (*api.GetCrashDetailsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.GetCrashDetails is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) GetUsage(context.Context, *api.GetUsageRequest) (*api.GetUsageResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.GetUsage is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.PrepareModule is not implemented"))
 }
 
 func (UnimplementedNodeAgentServiceHandler) Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error {

@@ -54,6 +54,9 @@ const (
 	// InstanceServiceGetCrashInfoProcedure is the fully-qualified name of the InstanceService's
 	// GetCrashInfo RPC.
 	InstanceServiceGetCrashInfoProcedure = "/wasmatrix.v1.InstanceService/GetCrashInfo"
+	// InstanceServiceInvokeInstanceProcedure is the fully-qualified name of the InstanceService's
+	// InvokeInstance RPC.
+	InstanceServiceInvokeInstanceProcedure = "/wasmatrix.v1.InstanceService/InvokeInstance"
 	// InstanceServiceStreamLogsProcedure is the fully-qualified name of the InstanceService's
 	// StreamLogs RPC.
 	InstanceServiceStreamLogsProcedure = "/wasmatrix.v1.InstanceService/StreamLogs"
@@ -74,6 +77,9 @@ type InstanceServiceClient interface {
 	// each change.
 	WatchInstances(context.Context, *api.WatchInstancesRequest) (*connect.ServerStreamForClient[api.WatchInstancesResponse], error)
 	GetCrashInfo(context.Context, *api.GetCrashInfoRequest) (*api.GetCrashInfoResponse, error)
+	// InvokeInstance calls a function that a running reactor exports, and waits
+	// for its result. Calls of an instance run one at a time, in order.
+	InvokeInstance(context.Context, *api.InvokeInstanceRequest) (*api.InvokeInstanceResponse, error)
 	// StreamLogs sends what the node still has of stdout and stderr, then, if
 	// asked to follow, what is written until the instance is final.
 	StreamLogs(context.Context, *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error)
@@ -135,6 +141,12 @@ func NewInstanceServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		invokeInstance: connect.NewClient[api.InvokeInstanceRequest, api.InvokeInstanceResponse](
+			httpClient,
+			baseURL+InstanceServiceInvokeInstanceProcedure,
+			connect.WithSchema(instanceServiceMethods.ByName("InvokeInstance")),
+			connect.WithClientOptions(opts...),
+		),
 		streamLogs: connect.NewClient[api.StreamLogsRequest, api.StreamLogsResponse](
 			httpClient,
 			baseURL+InstanceServiceStreamLogsProcedure,
@@ -153,6 +165,7 @@ type instanceServiceClient struct {
 	listInstances   *connect.Client[api.ListInstancesRequest, api.ListInstancesResponse]
 	watchInstances  *connect.Client[api.WatchInstancesRequest, api.WatchInstancesResponse]
 	getCrashInfo    *connect.Client[api.GetCrashInfoRequest, api.GetCrashInfoResponse]
+	invokeInstance  *connect.Client[api.InvokeInstanceRequest, api.InvokeInstanceResponse]
 	streamLogs      *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
 }
 
@@ -215,6 +228,15 @@ func (c *instanceServiceClient) GetCrashInfo(ctx context.Context, req *api.GetCr
 	return nil, err
 }
 
+// InvokeInstance calls wasmatrix.v1.InstanceService.InvokeInstance.
+func (c *instanceServiceClient) InvokeInstance(ctx context.Context, req *api.InvokeInstanceRequest) (*api.InvokeInstanceResponse, error) {
+	response, err := c.invokeInstance.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // StreamLogs calls wasmatrix.v1.InstanceService.StreamLogs.
 func (c *instanceServiceClient) StreamLogs(ctx context.Context, req *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error) {
 	return c.streamLogs.CallServerStream(ctx, connect.NewRequest(req))
@@ -235,6 +257,9 @@ type InstanceServiceHandler interface {
 	// each change.
 	WatchInstances(context.Context, *api.WatchInstancesRequest, *connect.ServerStream[api.WatchInstancesResponse]) error
 	GetCrashInfo(context.Context, *api.GetCrashInfoRequest) (*api.GetCrashInfoResponse, error)
+	// InvokeInstance calls a function that a running reactor exports, and waits
+	// for its result. Calls of an instance run one at a time, in order.
+	InvokeInstance(context.Context, *api.InvokeInstanceRequest) (*api.InvokeInstanceResponse, error)
 	// StreamLogs sends what the node still has of stdout and stderr, then, if
 	// asked to follow, what is written until the instance is final.
 	StreamLogs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error
@@ -292,6 +317,12 @@ func NewInstanceServiceHandler(svc InstanceServiceHandler, opts ...connect.Handl
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	instanceServiceInvokeInstanceHandler := connect.NewUnaryHandlerSimple(
+		InstanceServiceInvokeInstanceProcedure,
+		svc.InvokeInstance,
+		connect.WithSchema(instanceServiceMethods.ByName("InvokeInstance")),
+		connect.WithHandlerOptions(opts...),
+	)
 	instanceServiceStreamLogsHandler := connect.NewServerStreamHandlerSimple(
 		InstanceServiceStreamLogsProcedure,
 		svc.StreamLogs,
@@ -314,6 +345,8 @@ func NewInstanceServiceHandler(svc InstanceServiceHandler, opts ...connect.Handl
 			instanceServiceWatchInstancesHandler.ServeHTTP(w, r)
 		case InstanceServiceGetCrashInfoProcedure:
 			instanceServiceGetCrashInfoHandler.ServeHTTP(w, r)
+		case InstanceServiceInvokeInstanceProcedure:
+			instanceServiceInvokeInstanceHandler.ServeHTTP(w, r)
 		case InstanceServiceStreamLogsProcedure:
 			instanceServiceStreamLogsHandler.ServeHTTP(w, r)
 		default:
@@ -351,6 +384,10 @@ func (UnimplementedInstanceServiceHandler) WatchInstances(context.Context, *api.
 
 func (UnimplementedInstanceServiceHandler) GetCrashInfo(context.Context, *api.GetCrashInfoRequest) (*api.GetCrashInfoResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.InstanceService.GetCrashInfo is not implemented"))
+}
+
+func (UnimplementedInstanceServiceHandler) InvokeInstance(context.Context, *api.InvokeInstanceRequest) (*api.InvokeInstanceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.InstanceService.InvokeInstance is not implemented"))
 }
 
 func (UnimplementedInstanceServiceHandler) StreamLogs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error {
