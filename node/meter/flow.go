@@ -23,6 +23,8 @@ type frame struct {
 	best   int64  // the dearest path to its label, of those that were met
 	entry  int64  // of an if: the path to its condition
 	mark   int    // of a loop: whatever its begin noted
+
+	targeted bool // a branch leads to its label
 }
 
 type region struct {
@@ -49,6 +51,7 @@ func (f *flow) spend(cost uint64) {
 // branch notes a path from here to a label, which exists.
 func (f *flow) branch(depth uint32) {
 	target := &f.frames[len(f.frames)-1-int(depth)]
+	target.targeted = true
 	if target.kind == opLoop {
 		return // back to a check
 	}

@@ -36,7 +36,7 @@ var DefaultLimits = Limits{
 	Functions:     200_000,
 	Locals:        50_000,
 	BodyBytes:     4 << 20,
-	Nesting:       2_000,
+	Nesting:       20_000,
 	LoopNesting:   32,
 	BranchValues:  4_000_000,
 	Tables:        64,
