@@ -6,12 +6,14 @@
 // guest code, comes by at safe points, and gives the slot back before it blocks.
 //
 // Slots go to the share with the least virtual time, which is the time on a
-// slot divided by the share's weight, as in the Linux scheduler of that name
-// (CFS). A share that was idle begins where the others are, so that it is served
-// at once but cannot save up. A share below a whole core has a quota of each
-// window besides, as CFS bandwidth control has.
+// slot divided by the share's weight (as in start-time fair queueing, and in the
+// Linux scheduler CFS). A share that was idle begins where the others are, so
+// that it is served at once but cannot save up. A share below a whole core has
+// a quota besides, of any period of the length of one window.
 //
 // Time is that of the wall while a slot is held, not CPU time of a thread: that
-// costs a system call, and goroutines move between threads. On a machine whose
-// cores are taken by others a guest is charged for what they took.
+// costs a system call each time, and goroutines move between threads. On a
+// machine whose cores are taken by others a guest is charged for what they took.
+//
+// There is no goroutine and no timer but of shares that wait out a quota.
 package cpu

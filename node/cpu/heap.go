@@ -1,67 +1,84 @@
 package cpu
 
-// The waiters are a binary heap by virtual time, in which shares know their
-// place, so that one that gives up leaves in O(log n). All is done under mu.
+// heap is a binary heap of shares by virtual time, and by order of arrival where
+// that is the same. Shares know their place, so that one that gives up leaves in
+// O(log n). It is guarded by Scheduler.mu.
+type heap []*Share
 
-const absent = -1
-
-func (s *Scheduler) push(sh *Share) {
-	sh.place = len(s.waiters)
-	s.waiters = append(s.waiters, sh)
-	s.up(sh.place)
+// first is the share that is due next, or nil.
+func (h heap) first() *Share {
+	if len(h) == 0 {
+		return nil
+	}
+	return h[0]
 }
 
-func (s *Scheduler) pop() *Share {
-	first := s.waiters[0]
-	s.remove(first)
+func (h *heap) push(sh *Share) {
+	sh.place = len(*h)
+	*h = append(*h, sh)
+	h.up(sh.place)
+}
+
+func (h *heap) pop() *Share {
+	first := (*h)[0]
+	h.remove(first)
 	return first
 }
 
-func (s *Scheduler) remove(sh *Share) {
-	i, last := sh.place, len(s.waiters)-1
-	if i != last {
-		s.swap(i, last)
-	}
-	s.waiters[last] = nil
-	s.waiters = s.waiters[:last]
-	sh.place = absent
+// replace takes the first out and puts sh in.
+func (h *heap) replace(sh *Share) *Share {
+	first := (*h)[0]
+	(*h)[0], sh.place = sh, 0
+	h.down(0)
+	return first
+}
+
+func (h *heap) remove(sh *Share) {
+	i, last := sh.place, len(*h)-1
+	h.swap(i, last)
+	(*h)[last] = nil
+	*h = (*h)[:last]
 	if i < last {
-		s.up(i)
-		s.down(i)
+		h.up(i)
+		h.down(i)
 	}
 }
 
-func (s *Scheduler) less(i, j int) bool { return s.waiters[i].virtual < s.waiters[j].virtual }
-
-func (s *Scheduler) swap(i, j int) {
-	w := s.waiters
-	w[i], w[j] = w[j], w[i]
-	w[i].place, w[j].place = i, j
+func (h heap) less(i, j int) bool {
+	if d := h[i].virtual - h[j].virtual; d != 0 {
+		return d < 0
+	}
+	return h[i].arrival-h[j].arrival < 0
 }
 
-func (s *Scheduler) up(i int) {
+func (h heap) swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+func (h heap) up(i int) {
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !s.less(i, parent) {
+		if !h.less(i, parent) {
 			return
 		}
-		s.swap(i, parent)
+		h.swap(i, parent)
 		i = parent
 	}
 }
 
-func (s *Scheduler) down(i int) {
+func (h heap) down(i int) {
 	for {
 		least := i
-		for child := 2*i + 1; child <= 2*i+2; child++ {
-			if child < len(s.waiters) && s.less(child, least) {
+		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
+			if h.less(child, least) {
 				least = child
 			}
 		}
 		if least == i {
 			return
 		}
-		s.swap(i, least)
+		h.swap(i, least)
 		i = least
 	}
 }

@@ -2,7 +2,6 @@ package cpu
 
 import (
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 )
@@ -15,27 +14,22 @@ type Config struct {
 	Window time.Duration
 }
 
-const (
-	defaultWindow = 100 * time.Millisecond
-	// bonus is by how much a share that was idle comes before those that were not.
-	bonus = time.Millisecond
-	// core is the weight of a share of one core.
-	core = 1000
-)
+const defaultWindow = 100 * time.Millisecond
 
 // Scheduler gives slots to shares. All methods may be called concurrently.
 type Scheduler struct {
 	slots  int
-	window time.Duration
-	epoch  time.Time // that times are counted from
+	window int64     // of quotas, in nanoseconds
+	epoch  time.Time // what times are counted from
 
-	mu      sync.Mutex // guards all below, and the fields of shares
-	holders []*Share   // at most slots
-	waiters []*Share   // a heap by virtual time
-	// floor is the least virtual time among those that run or wait, and never
-	// goes back. Who comes begins there.
-	floor time.Duration
-	used  time.Duration
+	mu      sync.Mutex // guards all below, and what shares say it guards
+	holding int        // shares that hold a slot
+	// starts is the sum of when those began what they have not been charged
+	// for, so that what is used can be told without a list of them.
+	starts  int64
+	used    int64 // charged to all shares, in nanoseconds
+	waiters heap  // empty unless all slots are held
+	fair    fair
 }
 
 // New makes a scheduler.
@@ -46,66 +40,77 @@ func New(cfg Config) *Scheduler {
 	if cfg.Window <= 0 {
 		cfg.Window = defaultWindow
 	}
-	return &Scheduler{slots: cfg.Slots, window: cfg.Window, epoch: time.Now(), holders: make([]*Share, 0, cfg.Slots)}
+	return &Scheduler{slots: cfg.Slots, window: int64(cfg.Window), epoch: time.Now()}
 }
 
 // Stats is a moment of a scheduler.
 type Stats struct {
 	Slots   int
-	Holding int           // shares that have a slot
-	Waiting int           // shares that want one
-	Used    time.Duration // on slots, by all shares so far
+	Holding int           // shares that hold a slot
+	Waiting int           // shares that want one; not those whose quota is used up
+	Used    time.Duration // wall time on slots, by all shares so far
 }
 
 // Stats tells what goes on.
 func (s *Scheduler) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	st := Stats{Slots: s.slots, Holding: len(s.holders), Waiting: len(s.waiters), Used: s.used}
-	for _, h := range s.holders {
-		st.Used += now - h.since
+	return Stats{
+		Slots:   s.slots,
+		Holding: s.holding,
+		Waiting: len(s.waiters),
+		Used:    time.Duration(s.used + int64(s.holding)*s.now() - s.starts),
 	}
-	return st
 }
 
-// now is the time since the scheduler was made.
-func (s *Scheduler) now() time.Duration { return time.Since(s.epoch) }
+// now is the time since the scheduler was made, in nanoseconds.
+func (s *Scheduler) now() int64 { return int64(time.Since(s.epoch)) }
 
-// take gives sh a free slot. The caller holds mu.
-func (s *Scheduler) take(sh *Share, now time.Duration) {
-	sh.since = now
-	s.holders = append(s.holders, sh)
+// hold gives a slot to sh, which has none. The caller holds mu.
+func (s *Scheduler) hold(sh *Share, now int64) {
+	sh.state = holding
+	sh.start = now
+	s.holding++
+	s.starts += now
 }
 
-// give takes the slot from sh, which has been charged, and hands it to the first
-// waiter. The caller holds mu.
-func (s *Scheduler) give(sh *Share, now time.Duration) {
-	if i := slices.Index(s.holders, sh); i >= 0 {
-		last := len(s.holders) - 1
-		s.holders[i] = s.holders[last]
-		s.holders[last] = nil
-		s.holders = s.holders[:last]
-	}
-	for len(s.holders) < s.slots && len(s.waiters) > 0 {
-		next := s.pop()
-		s.take(next, now)
-		next.ready <- struct{}{}
-	}
-	s.raise()
+// restart sets the time from which on a holder is charged. The caller holds mu.
+func (s *Scheduler) restart(sh *Share, now int64) {
+	s.starts += now - sh.start
+	sh.start = now
 }
 
-// raise moves the floor on. The caller holds mu.
-func (s *Scheduler) raise() {
-	if len(s.holders) == 0 && len(s.waiters) == 0 {
-		return
-	}
-	least := time.Duration(1<<63 - 1)
-	for _, h := range s.holders {
-		least = min(least, h.virtual)
-	}
+// enqueue lets sh, which is neither holding nor waiting, wait for a slot. The
+// caller holds mu.
+func (s *Scheduler) enqueue(sh *Share) {
+	sh.state = waiting
+	s.waiters.push(sh)
+}
+
+// free takes the slot from sh and hands it to who is due. The caller holds mu,
+// and has charged sh.
+func (s *Scheduler) free(sh *Share, now int64) {
+	sh.state = idle
+	s.fair.weight -= sh.weight
+	s.starts -= sh.start
+	s.holding--
 	if len(s.waiters) > 0 {
-		least = min(least, s.waiters[0].virtual)
+		s.grant(s.waiters.pop(), now)
 	}
-	s.floor = max(s.floor, least)
+}
+
+// swap takes the slot from sh, which goes on to wait, and hands it to the first
+// waiter. The caller holds mu, and has charged sh.
+func (s *Scheduler) swap(sh *Share, now int64) {
+	s.starts -= sh.start
+	s.holding--
+	sh.state = waiting
+	s.grant(s.waiters.replace(sh), now)
+}
+
+// grant hands a slot to a share that has left the waiters. The caller holds mu.
+func (s *Scheduler) grant(sh *Share, now int64) {
+	s.fair.begins(sh)
+	s.hold(sh, now)
+	sh.granted <- struct{}{} // never blocks: one grant for each wait
 }

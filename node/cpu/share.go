@@ -5,190 +5,217 @@ import (
 	"time"
 )
 
-// Share is one guest's part of the cores. Its methods but Used are called by one
-// goroutine at a time, that of the guest.
+// Share is one guest's part of the cores. Its methods are called by one
+// goroutine at a time, that of the guest; only Used may be called by any.
 type Share struct {
-	s      *Scheduler
-	weight int64         // thousandths of a core
-	quota  time.Duration // of each window; 0 is none
-	ready  chan struct{} // one element: a slot was given
+	s       *Scheduler
+	weight  int64
+	granted chan struct{} // one element: a slot was handed over
+	timer   *time.Timer   // of sleeps; made when first needed
 
 	// Guarded by Scheduler.mu.
-	place   int           // among the waiters, or absent
-	since   time.Duration // when the time on the slot was last charged
-	virtual time.Duration // time on slots, by weight
-	used    time.Duration
-	window  int64         // number of the window that spent is of
-	spent   time.Duration // of the quota; more than that is owed to the next windows
+	state   state
+	start   int64  // while holding: when what has not been charged began
+	used    int64  // charged, in nanoseconds
+	quota   *quota // nil is none
+	virtual int64  // virtual time, see fair
+	last    int64  // virtual time of the last charge
+	arrival int64  // when it began to wait
+	place   int    // in the heap, while waiting
 }
 
-// Join makes a share of so many thousandths of a core, at least 1. It is its
-// weight among others and, below 1000, its quota; a guest has one thread, so
-// that above it weighs only. The share costs nothing while it does not run.
+type state uint8
+
+const (
+	idle state = iota
+	waiting
+	holding
+	left
+)
+
+// Join makes a share of so many thousandths of a core; 0 means 1000. They are
+// its weight among others and, below 1000, its quota. A guest has one thread, so
+// that from 1000 on they weigh only. A share that does not run costs a few
+// hundred bytes and no time. The caller calls Leave at the end.
 func (s *Scheduler) Join(millis uint32) *Share {
-	millis = max(millis, 1)
-	sh := &Share{s: s, weight: int64(millis), ready: make(chan struct{}, 1), place: absent}
+	if millis == 0 {
+		millis = core
+	}
+	sh := &Share{s: s, weight: max(minWeight, int64(millis)), granted: make(chan struct{}, 1)}
 	if millis < core {
-		sh.quota = s.window * time.Duration(millis) / core
+		sh.quota = newQuota(s.window, int64(millis))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Behind those that wait: an instance that crashes and comes back all the
-	// time would always be first.
-	sh.virtual = s.floor + bonus
+	s.fair.joins(sh)
 	return sh
 }
 
-// Acquire waits for a slot. It returns the cause of ctx, without a slot, when
-// that ends first.
+// Acquire waits for a slot, and for the quota before that. It returns the cause
+// of ctx, without a slot, when that ends first. It panics if the share has a
+// slot or has left.
 func (sh *Share) Acquire(ctx context.Context) error {
-	return sh.acquire(ctx, true)
-}
-
-// acquire waits for a slot. A share that was idle saves up no more than the bonus.
-func (sh *Share) acquire(ctx context.Context, idle bool) error {
 	s := sh.s
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		s.mu.Lock()
-		now := s.now()
-		if idle {
-			sh.virtual = max(sh.virtual, s.floor-bonus)
-		}
-		rest := sh.exhausted(now)
-		if rest == 0 {
-			if len(s.holders) < s.slots {
-				s.take(sh, now)
-				s.raise()
-				s.mu.Unlock()
-				return nil
-			}
-			s.push(sh)
+		if sh.state != idle {
 			s.mu.Unlock()
-			return sh.wait(ctx)
+			panic("cpu: Acquire of a share that has a slot, or has left")
 		}
-		s.mu.Unlock()
-		if err := sleep(ctx, rest); err != nil {
-			return err
-		}
-	}
-}
-
-// wait is for a share among the waiters.
-func (sh *Share) wait(ctx context.Context) error {
-	select {
-	case <-sh.ready:
-		return nil
-	case <-ctx.Done():
-	}
-	s := sh.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sh.place != absent {
-		s.remove(sh)
-	} else { // it was given one just now
-		<-sh.ready
 		now := s.now()
-		sh.charge(now)
-		s.give(sh, now)
-	}
-	return context.Cause(ctx)
-}
-
-// Yield is called at a safe point by who has a slot. It charges the time since
-// the last, and goes on at once unless the slot is due to another or the quota
-// is used up; then it waits. It returns with a slot, or without one and the
-// cause of ctx when that has ended.
-func (sh *Share) Yield(ctx context.Context) error {
-	s := sh.s
-	s.mu.Lock()
-	now := s.now()
-	sh.charge(now)
-	switch {
-	case ctx.Err() != nil:
-		s.give(sh, now)
-		s.mu.Unlock()
-		return context.Cause(ctx)
-	case sh.exhausted(now) > 0:
-		s.give(sh, now)
-		s.mu.Unlock()
-		return sh.acquire(ctx, false)
-	case len(s.waiters) > 0 && s.waiters[0].virtual < sh.virtual:
-		s.push(sh)
-		s.give(sh, now)
+		if until := sh.next(now); until > now {
+			s.mu.Unlock()
+			if err := sh.sleep(ctx, until-now); err != nil {
+				return err
+			}
+			continue
+		}
+		s.fair.comes(sh, s.waiters.first())
+		if s.holding < s.slots {
+			s.hold(sh, now)
+			s.mu.Unlock()
+			return nil
+		}
+		sh.arrival = now
+		s.enqueue(sh)
 		s.mu.Unlock()
 		return sh.wait(ctx)
 	}
-	s.raise()
-	s.mu.Unlock()
-	return nil
 }
 
-// Release gives the slot back.
+// Yield is called at a safe point while holding a slot. It charges the time
+// since the last call and returns at once, unless the slot is due to another or
+// the quota is used up; then it waits. It returns with a slot, or with the cause
+// of ctx and without one when that has ended. It panics without a slot.
+func (sh *Share) Yield(ctx context.Context) error {
+	ended := ctx.Err() != nil
+	s := sh.s
+	s.mu.Lock()
+	if sh.state != holding {
+		s.mu.Unlock()
+		panic("cpu: Yield of a share that has no slot")
+	}
+	now := s.now()
+	first := s.waiters.first()
+	sh.charge(now, first)
+	if ended {
+		s.free(sh, now)
+		s.mu.Unlock()
+		return context.Cause(ctx)
+	}
+	if sh.quota != nil && sh.next(now) > now {
+		s.free(sh, now)
+		s.mu.Unlock()
+		return sh.Acquire(ctx)
+	}
+	if first == nil || first.virtual-sh.virtual >= 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	sh.arrival = now
+	s.swap(sh, now)
+	s.mu.Unlock()
+	return sh.wait(ctx)
+}
+
+// Release gives the slot back. Without one it does nothing.
 func (sh *Share) Release() {
 	s := sh.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	sh.charge(now)
-	s.give(sh, now)
+	if sh.state == holding {
+		now := s.now()
+		sh.charge(now, s.waiters.first())
+		s.free(sh, now)
+	}
 }
 
-// Used is the time on slots so far, up to the last safe point.
-func (sh *Share) Used() time.Duration {
+// Leave gives the slot back, if there is one, and ends the share. It may be
+// called more than once.
+func (sh *Share) Leave() {
+	sh.Release()
 	sh.s.mu.Lock()
 	defer sh.s.mu.Unlock()
-	return sh.used
+	sh.state = left
 }
 
-// charge counts the time since the last charge. The caller holds mu.
-func (sh *Share) charge(now time.Duration) {
-	d := now - sh.since
-	sh.since = now
-	sh.used += d
-	sh.s.used += d
-	sh.virtual += d * core / time.Duration(sh.weight)
-	if sh.quota > 0 {
-		sh.refresh(now)
-		sh.spent += d
+// Used is the wall time on slots so far, up to now.
+func (sh *Share) Used() time.Duration {
+	s := sh.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := sh.used
+	if sh.state == holding {
+		used += s.now() - sh.start
 	}
+	return time.Duration(used)
 }
 
-// refresh lets the windows that have passed pay for what was spent.
-func (sh *Share) refresh(now time.Duration) {
-	n := int64(now / sh.s.window)
-	if passed := n - sh.window; passed > 0 {
-		sh.window = n
-		if owed := int64(sh.spent / sh.quota); passed > owed {
-			sh.spent = 0
-		} else {
-			sh.spent -= time.Duration(passed) * sh.quota
-		}
+// charge counts what a holder has used since it was charged last. The caller
+// holds mu.
+func (sh *Share) charge(now int64, first *Share) {
+	ns := now - sh.start
+	sh.used += ns
+	sh.s.used += ns
+	sh.s.fair.charge(sh, ns, first)
+	if sh.quota != nil {
+		sh.quota.charge(sh.start, now)
 	}
+	sh.s.restart(sh, now)
 }
 
-// exhausted returns how long the quota is used up for, or 0. The caller holds mu.
-func (sh *Share) exhausted(now time.Duration) time.Duration {
-	if sh.quota == 0 {
-		return 0
+// next is when the quota allows to hold a slot. The caller holds mu.
+func (sh *Share) next(now int64) int64 {
+	if sh.quota == nil {
+		return now
 	}
-	sh.refresh(now)
-	if sh.spent < sh.quota {
-		return 0
-	}
-	owed := int64(sh.spent / sh.quota) // whole windows
-	return time.Duration(sh.window+owed)*sh.s.window - now
+	return sh.quota.next(now)
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
+// wait waits for the grant of a slot.
+func (sh *Share) wait(ctx context.Context) error {
+	s := sh.s
 	select {
-	case <-t.C:
+	case <-sh.granted:
+		s.mu.Lock()
+	case <-ctx.Done():
+		s.mu.Lock()
+		if sh.state == waiting {
+			s.waiters.remove(sh)
+			s.fair.weight -= sh.weight
+			sh.state = idle
+			s.mu.Unlock()
+			return context.Cause(ctx)
+		}
+		<-sh.granted // in the meantime
+	}
+	// What it took to wake up is not the guest's time.
+	now := s.now()
+	s.restart(sh, now)
+	if ctx.Err() != nil {
+		s.free(sh, now)
+		s.mu.Unlock()
+		return context.Cause(ctx)
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// sleep waits for ns, or returns the cause of ctx when that ends first.
+func (sh *Share) sleep(ctx context.Context, ns int64) error {
+	if sh.timer == nil {
+		sh.timer = time.NewTimer(time.Duration(ns))
+	} else {
+		sh.timer.Reset(time.Duration(ns))
+	}
+	select {
+	case <-sh.timer.C:
 		return nil
 	case <-ctx.Done():
+		sh.timer.Stop()
 		return context.Cause(ctx)
 	}
 }
