@@ -1,0 +1,280 @@
+package compile
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/cpu"
+
+	"github.com/wasmatrix/wasmatrix/node/meter"
+)
+
+// Layout of the directory: entries/KEY holds manifest, metered module and
+// debug information; wazero's directory, beside it, the native code.
+const (
+	entriesDir   = "entries"
+	manifestFile = "manifest.json"
+	tempPrefix   = "tmp-"
+)
+
+// version names all that decides, besides the module, what is compiled: the
+// format of entries, the meter and its options, wazero, and the processor.
+func version(wazero string, cfg *Config) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "1|%d|%s|%+v|%d|%+v|%+v", meter.Version, wazero, cfg.Limits, cfg.Stack, cpu.X86, cpu.ARM64)
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// index is what the cache has. It is guarded by Cache.mu.
+type index struct {
+	dir, code string
+	entries   map[string]*entry
+	codeUsers map[string]int // entries of each file of code: like modules share one
+	bytes     int64
+}
+
+// entry is one compiled module.
+type entry struct {
+	key  string
+	dir  string
+	m    manifest
+	used time.Time
+	pins int
+	gone bool // removed from the index; goes from the disk with the last pin
+}
+
+// removeLeftovers removes what an interrupted process left.
+func removeLeftovers(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openIndex reads what the directory holds, and removes what belongs to no entry
+// of this version.
+func openIndex(dir, code, version string) (index, error) {
+	x := index{dir: dir, code: code, entries: make(map[string]*entry), codeUsers: make(map[string]int)}
+	all, err := os.ReadDir(filepath.Join(dir, entriesDir))
+	if err != nil {
+		return x, err
+	}
+	for _, d := range all {
+		path := filepath.Join(dir, entriesDir, d.Name())
+		e, err := readEntry(path, d.Name())
+		if err != nil || !strings.HasSuffix(d.Name(), "-"+version) {
+			if err := os.RemoveAll(path); err != nil {
+				return x, err
+			}
+			continue
+		}
+		x.add(e)
+	}
+	return x, x.removeOrphans()
+}
+
+func readEntry(path, key string) (*entry, error) {
+	name := filepath.Join(path, manifestFile)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{key: key, dir: path}
+	if err := json.Unmarshal(b, &e.m); err != nil {
+		return nil, err
+	}
+	if filepath.Base(e.m.Code.Name) != e.m.Code.Name {
+		return nil, errDamaged
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	e.used = info.ModTime()
+	return e, nil
+}
+
+// removeOrphans removes files of code that no entry has, those of other versions
+// of wazero included.
+func (x *index) removeOrphans() error {
+	dirs, err := filepath.Glob(filepath.Join(x.dir, "wazero-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if dir != x.code {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	files, err := os.ReadDir(x.code)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if x.codeUsers[f.Name()] == 0 {
+			if err := os.RemoveAll(filepath.Join(x.code, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *index) has(key string) bool { return x.entries[key] != nil }
+
+func (x *index) add(e *entry) {
+	x.entries[e.key] = e
+	x.codeUsers[e.m.Code.Name]++
+	x.bytes += e.m.bytes()
+}
+
+// put moves what a child has left in dir to its place.
+func (x *index) put(key, dir string, m *manifest) error {
+	if old := x.entries[key]; old != nil {
+		return nil // somebody was quicker
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	code, _, err := codeFile(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(code, filepath.Join(x.code, m.Code.Name)); err != nil {
+		return err
+	}
+	place := filepath.Join(x.dir, entriesDir, key)
+	if err := os.RemoveAll(place); err != nil {
+		return err
+	}
+	if err := os.Mkdir(place, 0o700); err != nil {
+		return err
+	}
+	for _, f := range []file{m.Module, m.Debug} {
+		if f.Name == "" {
+			continue
+		}
+		if err := os.Rename(filepath.Join(dir, f.Name), filepath.Join(place, f.Name)); err != nil {
+			return err
+		}
+	}
+	// The manifest comes last: without one there is no entry.
+	if err := os.WriteFile(filepath.Join(place, manifestFile), b, 0o600); err != nil {
+		return err
+	}
+	x.add(&entry{key: key, dir: place, m: *m, used: time.Now()})
+	return nil
+}
+
+// pin returns an entry that stays until it is unpinned, or nil.
+func (x *index) pin(key string) *entry {
+	e := x.entries[key]
+	if e == nil {
+		return nil
+	}
+	e.pins++
+	e.used = time.Now()
+	// For the order after a restart, no more.
+	_ = os.Chtimes(filepath.Join(e.dir, manifestFile), time.Time{}, e.used)
+	return e
+}
+
+func (x *index) unpin(e *entry) {
+	if e.pins--; e.pins == 0 && e.gone {
+		x.erase(e, hclog.NewNullLogger())
+	}
+}
+
+// remove takes an entry out, and its files when nobody uses them.
+func (x *index) remove(e *entry, log hclog.Logger) {
+	if e.gone {
+		return
+	}
+	e.gone = true
+	delete(x.entries, e.key)
+	x.codeUsers[e.m.Code.Name]--
+	x.bytes -= e.m.bytes()
+	// Also while it is pinned: what is damaged must make room for what is not,
+	// and who has it has failed to read it.
+	x.erase(e, log)
+}
+
+func (x *index) erase(e *entry, log hclog.Logger) {
+	if x.entries[e.key] != nil {
+		return // its place has been taken
+	}
+	if err := os.RemoveAll(e.dir); err != nil {
+		log.Warn("removing an entry of the compilation cache", "error", err)
+	}
+	if x.codeUsers[e.m.Code.Name] > 0 {
+		return
+	}
+	delete(x.codeUsers, e.m.Code.Name)
+	if err := os.Remove(filepath.Join(x.code, e.m.Code.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("removing an entry of the compilation cache", "error", err)
+	}
+}
+
+// evict removes the entries that were used longest ago, but none that is in use,
+// until the rest fits.
+func (x *index) evict(limit int64, log hclog.Logger) {
+	if x.bytes <= limit {
+		return
+	}
+	var idle []*entry
+	for _, e := range x.entries {
+		if e.pins == 0 {
+			idle = append(idle, e)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *entry) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.key, b.key)) })
+	for _, e := range idle {
+		if x.bytes <= limit {
+			return
+		}
+		x.remove(e, log)
+	}
+}
+
+// artifact reads and verifies an entry whose native code lies in the directory code.
+func (e *entry) artifact(code string) (*Artifact, error) {
+	wasm, err := e.m.Module.read(e.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.m.Code.verify(code); err != nil {
+		return nil, err
+	}
+	a := &Artifact{Wasm: wasm, Kind: e.m.Kind, Imports: e.m.Imports, Tables: e.m.Tables}
+	if e.m.Debug.Name != "" {
+		a.Debug = func() (*meter.Debug, error) {
+			b, err := e.m.Debug.read(e.dir)
+			if err != nil {
+				return nil, err
+			}
+			d := new(meter.Debug)
+			return d, d.UnmarshalBinary(b)
+		}
+	}
+	return a, nil
+}
