@@ -5,8 +5,9 @@ type function struct {
 	calls    []uint32 // functions that it calls by name, defined ones only, with repetitions; indices among the defined
 	indirect bool     // calls through tables
 	loops    int
-	returns  bool // returns other than by reaching its end
-	charges  bool // charges fuel by what it works on: bulk operations
+	tight    []bool // for each loop, whether it has neither loops nor calls inside, and takes no values
+	returns  bool   // returns other than by reaching its end
+	charges  bool   // charges fuel by what it works on: bulk operations
 	path     uint64
 	frame    uint64 // estimated native stack, bytes
 
@@ -20,6 +21,9 @@ type function struct {
 const (
 	// freeCost bounds what functions may cost that are charged by their callers.
 	freeCost = 64
+	// freeReferencedCost is the same for functions that may be called through
+	// tables: each such call pays it.
+	freeReferencedCost = 16
 	// freeStack bounds the stack of functions, with all that they call, that do not count their depth.
 	freeStack = 16 << 10
 	// freeReferencedStack is the same for functions that may be called through tables.
@@ -28,6 +32,9 @@ const (
 
 // frameBase is the return address, saved registers and what the engine adds.
 const frameBase = 128
+
+// entryCost is the fuel of a function's frame, with its locals set to zero.
+func entryCost(locals uint64) uint64 { return 1 + locals/8 }
 
 // analyse reads the code of all functions.
 func (m *module) analyse() ([]function, error) {
@@ -50,8 +57,9 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 	locals := uint64(len(t.params)) + b.localCount
 	r := &reader{src: m.src, pos: b.code, end: b.end}
 	f.reset(uint64(len(t.results)))
-	f.spend(1 + locals/8) // the frame, and its locals set to zero
+	f.spend(entryCost(locals))
 	var branchValues, joins uint64
+	tightLoop, tightDepth := -1, 0 // the loop that this place is in, if nothing has spoilt it
 	for len(f.frames) > 0 {
 		r.next(in)
 		if r.err != nil {
@@ -62,10 +70,10 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 		}
 		switch in.op {
 		case opBr, opBrIf:
-			branchValues += 1 + f.frames[len(f.frames)-1-int(in.a)].arity
+			branchValues += 1 + f.frame(in.a).arity
 		case opBrTable:
 			for _, l := range in.targets {
-				branchValues += 1 + f.frames[len(f.frames)-1-int(l)].arity
+				branchValues += 1 + f.frame(l).arity
 			}
 		case opReturn:
 			fn.returns = true
@@ -76,11 +84,23 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 		case opCallIndirect, opReturnCallIndirect:
 			fn.indirect = true
 		case opLoop:
+			tightLoop = -1
+			if in.block < 0 || len(m.types[in.block].params) == 0 {
+				tightLoop, tightDepth = fn.loops, len(f.frames)
+			}
 			fn.loops++
+			fn.tight = append(fn.tight, false)
 		case opMemoryGrow:
 			fn.charges = true
 		case opMisc:
 			fn.charges = fn.charges || in.sub >= miscMemoryInit && in.sub != miscTableSize
+		}
+		if m.callsInside(in) {
+			tightLoop = -1
+		}
+		if tightLoop >= 0 && in.op == opEnd && len(f.frames) == tightDepth+1 {
+			fn.tight[tightLoop] = true
+			tightLoop = -1
 		}
 		if ended, _ := m.follow(in, f, 0); ended.kind != opBlock && ended.kind != 0 || ended.targeted {
 			joins++
@@ -174,14 +194,14 @@ func (m *module) arity(in *instruction) uint64 {
 }
 
 // follow moves f over one instruction, which was checked. Extra is what
-// it costs beside what is known from the instruction alone, mark is kept for loops.
+// it costs beside what is known from the instruction alone.
 func (m *module) follow(in *instruction, f *flow, extra uint64) (frame, uint64) {
 	cost := uint64(costs[in.op]) + extra
 	switch in.op {
 	case opBr, opBrIf:
-		cost += f.frames[len(f.frames)-1-int(in.a)].arity
+		cost += f.frame(in.a).arity
 	case opBrTable:
-		cost += 2 + f.frames[len(f.frames)-1-int(in.targets[len(in.targets)-1])].arity
+		cost += 2 + f.frame(in.targets[len(in.targets)-1]).arity
 	case opReturn:
 		cost += f.frames[0].arity
 	case opCall, opReturnCall:
@@ -204,7 +224,7 @@ func (m *module) follow(in *instruction, f *flow, extra uint64) (frame, uint64) 
 	f.spend(cost)
 	switch in.op {
 	case opBlock, opLoop, opIf:
-		f.begin(in.op, m.arity(in), 0)
+		f.begin(in.op, m.arity(in))
 	case opElse:
 		f.otherwise()
 	case opEnd:
@@ -226,14 +246,18 @@ func (m *module) follow(in *instruction, f *flow, extra uint64) (frame, uint64) 
 }
 
 // findFree finds the functions that are charged by their callers: without loops
-// and bulk operations, cheap with all that they call, and called by name only. What is
-// exported and called by the host is bounded by how often it calls.
+// and bulk operations, and cheap with all that they call. What is exported and
+// called by the host is bounded by how often it calls.
 func (m *module) findFree(functions []function) {
 	order, cyclic := callees(functions)
 	for _, i := range order {
 		fn := &functions[i]
-		if fn.loops > 0 || fn.charges || fn.indirect || cyclic[i] || m.isReferenced(uint32(m.importedFuncs)+i) {
+		if fn.loops > 0 || fn.charges || fn.indirect || cyclic[i] {
 			continue
+		}
+		most := uint64(freeCost)
+		if m.isReferenced(uint32(m.importedFuncs) + i) {
+			most = freeReferencedCost
 		}
 		tree := fn.path
 		free := true
@@ -244,7 +268,7 @@ func (m *module) findFree(functions []function) {
 			}
 			tree += functions[c].tree
 		}
-		if free && tree <= freeCost {
+		if free && tree <= most {
 			fn.free, fn.tree = true, tree
 		}
 	}
@@ -341,4 +365,15 @@ func callees(functions []function) (order []uint32, cyclic []bool) {
 		}
 	}
 	return order, cyclic
+}
+
+// callsInside tells whether an instruction calls something, or what it is replaced by does.
+func (m *module) callsInside(in *instruction) bool {
+	switch in.op {
+	case opCall, opCallIndirect, opReturnCall, opReturnCallIndirect, opMemoryGrow:
+		return true
+	case opMisc:
+		return in.sub >= miscMemoryInit
+	}
+	return false
 }

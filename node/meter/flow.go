@@ -22,8 +22,11 @@ type frame struct {
 	arity  uint64 // values that a branch to its label carries
 	best   int64  // the dearest path to its label, of those that were met
 	entry  int64  // of an if: the path to its condition
-	mark   int    // of a loop: whatever its begin noted
+	mark   int    // of a loop: where its cost is put in the output
 
+	added uint32 // labels that the output has more, around this one and here
+
+	tight    bool
 	targeted bool // a branch leads to its label
 }
 
@@ -50,7 +53,7 @@ func (f *flow) spend(cost uint64) {
 
 // branch notes a path from here to a label, which exists.
 func (f *flow) branch(depth uint32) {
-	target := &f.frames[len(f.frames)-1-int(depth)]
+	target := f.frame(depth)
 	target.targeted = true
 	if target.kind == opLoop {
 		return // back to a check
@@ -64,9 +67,9 @@ func (f *flow) branch(depth uint32) {
 
 func (f *flow) stop() { f.cur = unreachable }
 
-func (f *flow) begin(kind byte, arity uint64, mark int) {
+func (f *flow) begin(kind byte, arity uint64) {
 	f.frames = append(f.frames, frame{
-		kind: kind, region: len(f.regions) - 1, arity: arity, best: unreachable, entry: f.cur, mark: mark,
+		kind: kind, region: len(f.regions) - 1, arity: arity, best: unreachable, entry: f.cur, added: f.added(),
 	})
 	if kind == opLoop {
 		f.regions = append(f.regions, region{entry: f.cur})
@@ -100,6 +103,19 @@ func (f *flow) end() (frame, uint64) {
 	}
 	return t, 0
 }
+
+// frame is that of a label.
+func (f *flow) frame(depth uint32) *frame { return &f.frames[len(f.frames)-1-int(depth)] }
+
+// added is how many labels there are more around this place. All are those of
+// one tight loop, as they have no loops inside.
+func (f *flow) added() uint32 { return f.frames[len(f.frames)-1].added }
+
+// leavesTight tells whether a branch from within a tight loop leads out of it.
+func (f *flow) leavesTight(depth uint32) bool { return f.frame(depth).added < f.added() }
+
+// label is the number that a label has in the output.
+func (f *flow) label(depth uint32) uint32 { return depth + f.added() - f.frame(depth).added }
 
 // loops is how many loops are around this place.
 func (f *flow) loops() int { return len(f.regions) - 1 }

@@ -105,7 +105,7 @@ func encodeNames(n *names, m *module, added []functionName) []byte {
 	for _, o := range append(own, added...) {
 		write(o.index, o.name)
 	}
-	content := appendVector(nil, count, items)
+	content := vector(count, items)
 	out = append(out, 1)
 	out = appendU32(out, uint32(len(content)))
 	return append(out, content...)

@@ -138,10 +138,10 @@ var immediates = func() (t [256]immediate) {
 
 // Costs in fuel. One is about what a core does in a third of a nanosecond to a nanosecond.
 const (
-	costDivide   = 8  // divisions, remainders and square roots
-	costCall     = 4  // beside what the callee charges
-	costIndirect = 8  // with the checks of index and type
-	costImport   = 32 // the way to the host and back
+	costDivide   = 8                      // divisions, remainders and square roots
+	costCall     = 4                      // beside what the callee charges
+	costIndirect = 8 + freeReferencedCost // with the checks of index and type
+	costImport   = 32                     // the way to the host and back
 	costVector   = 2
 	costDrop     = 16 // drops of segments
 	costGrow     = 512

@@ -25,7 +25,7 @@ type host struct {
 	given int64 // all of them
 	left  int64 // what was left at the last one
 	calls int
-	limit int64  // panics with errFuel when more was used; 0 is no limit
+	limit int64 // panics with errFuel when more was used; 0 is no limit
 }
 
 var errFuel = errors.New("fuel used up")

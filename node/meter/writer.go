@@ -45,7 +45,7 @@ func appendSection(b []byte, id byte, content []byte) []byte {
 	return append(b, content...)
 }
 
-// appendVector writes a count and items that are encoded already.
-func appendVector(b []byte, n int, items []byte) []byte {
-	return append(appendU32(b, uint32(n)), items...)
+// vector is a count with items that are encoded already.
+func vector(n int, items []byte) []byte {
+	return append(appendU32(nil, uint32(n)), items...)
 }
