@@ -11,8 +11,9 @@ import (
 )
 
 // SchemaVersion is the highest version of the log schema that this build
-// understands. Each command is written with the lowest that does.
-const SchemaVersion = 1
+// understands. Each command is written with the lowest that does; schema.go
+// says what each version added.
+const SchemaVersion = 2
 
 // UnknownCommandError says that a command was written by a newer release.
 type UnknownCommandError struct {
@@ -36,7 +37,7 @@ func Encode(cmd wasmatrix.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	env.Version = 1
+	env.Version = lowestVersion(cmd)
 	b, err := proto.Marshal(env)
 	if err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "cannot encode %T: %w", cmd, err)

@@ -43,6 +43,12 @@ func (g *commandGen) spec(t *rapid.T) *wasmatrix.Spec {
 	if rapid.Bool().Draw(t, "env") {
 		s.Env = map[string]string{"A": pick[string](t, "v", 2), "B": "b", "C": "c"}
 	}
+	switch rapid.IntRange(0, 20).Draw(t, "schema 2") {
+	case 0:
+		s.Stdin = []byte(pick[string](t, "stdin", 2))
+	case 1:
+		s.Limits.Fuel = uint64(rapid.IntRange(1, 2).Draw(t, "fuel"))
+	}
 	if rapid.IntRange(0, 5).Draw(t, "constrained") == 0 {
 		s.Constraints = []wasmatrix.Constraint{{Key: "zone", Values: []string{"a"}}}
 	}
@@ -91,6 +97,9 @@ func (g *commandGen) reports(t *rapid.T, s *State, node wasmatrix.NodeID) []wasm
 			if code > 0 {
 				r.Error = wasmatrix.CodeCrashDetected
 				r.Crash = &wasmatrix.Crash{Kind: wasmatrix.CrashExit, Message: "m", ExitCode: &code, Stack: []string{"f", "g"}, Uptime: 5, At: g.now}
+				if rapid.IntRange(0, 20).Draw(t, "metered") == 0 {
+					r.Crash.Fuel, r.Crash.MemoryPeak = 7, uint64(rapid.IntRange(0, 1).Draw(t, "peak"))
+				}
 			}
 		}
 		out = append(out, r)

@@ -11,9 +11,11 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// hashVersion numbers the rules of [State.Hash]. A release that adds to them
-// raises it, since a snapshot carries the hash of the release that wrote it.
-const hashVersion = 1
+// hashVersion numbers the newest rules of [State.Hash]. A state is hashed by
+// the oldest rules that see all of it, which [State.schema] tells: servers of
+// two releases agree on it as long as both know all that is in it, and the
+// hash that an old snapshot carries stays good.
+const hashVersion = 2
 
 // Hash returns a digest of everything that the state says. Equal states have
 // equal hashes, however they came to be: by which commands, through which
@@ -30,10 +32,11 @@ const hashVersion = 1
 // in the order of its type; an instance has the SHA-256 of its spec's form in
 // place of the spec. Numbers are varints (signed ones zigzag), floats their
 // eight IEEE bytes, texts and lists preceded by their length, maps lists of
-// pairs sorted by key, and a pointer is 0, or 1 and what it points at.
+// pairs sorted by key, and a pointer is 0, or 1 and what it points at. What
+// later rules have added to a record follows its other fields.
 func (s *State) Hash() [32]byte {
-	h := &hasher{sum: sha256.New(), specs: make(map[*wasmatrix.Spec][]byte)}
-	h.buf = appendUint(h.buf, uint64(hashVersion))
+	h := &hasher{sum: sha256.New(), rules: s.schema(), specs: make(map[*wasmatrix.Spec][]byte)}
+	h.buf = appendUint(h.buf, uint64(h.rules))
 	h.buf = appendUint(h.buf, s.index)
 	h.buf = appendInt(h.buf, s.now)
 
@@ -70,7 +73,7 @@ func (s *State) Hash() [32]byte {
 	h.section(s.crashCount)
 	s.crashes.Scan(func(id wasmatrix.InstanceID, all []*wasmatrix.Crash) bool {
 		for _, c := range all {
-			h.buf = appendCrash(appendText(h.buf, id), c)
+			h.buf = appendCrash(appendText(h.buf, id), c, h.rules)
 		}
 		h.flush()
 		return true
@@ -92,6 +95,7 @@ func (s *State) Hash() [32]byte {
 
 type hasher struct {
 	sum   hash.Hash
+	rules uint32
 	buf   []byte // canonical form not yet written to sum
 	text  []byte
 	specs map[*wasmatrix.Spec][]byte // digests of those met
@@ -120,7 +124,7 @@ func (h *hasher) spec(s *wasmatrix.Spec) []byte {
 	if len(h.specs) >= maxHashedSpecs {
 		clear(h.specs)
 	}
-	h.text = appendSpec(h.text[:0], s)
+	h.text = appendSpec(h.text[:0], s, h.rules)
 	d := sha256.Sum256(h.text)
 	h.specs[s] = d[:]
 	return d[:]
@@ -183,7 +187,7 @@ func appendConstraints(b []byte, list []wasmatrix.Constraint) []byte {
 	return b
 }
 
-func appendSpec(b []byte, s *wasmatrix.Spec) []byte {
+func appendSpec(b []byte, s *wasmatrix.Spec, rules uint32) []byte {
 	b = append(b, s.Module[:]...)
 	b = appendText(b, s.ModuleName)
 	b = appendTexts(b, s.Args)
@@ -202,7 +206,12 @@ func appendSpec(b []byte, s *wasmatrix.Spec) []byte {
 	b = appendUint(b, s.Limits.CPU)
 	b = appendInt(b, s.Limits.Deadline)
 	b = appendBool(b, s.Exclusive)
-	return appendBool(b, s.Queue)
+	b = appendBool(b, s.Queue)
+	if rules >= 2 {
+		b = appendUint(b, s.Limits.Fuel)
+		b = append(binary.AppendUvarint(b, uint64(len(s.Stdin))), s.Stdin...)
+	}
+	return b
 }
 
 func appendInstance(b []byte, i *wasmatrix.Instance, spec []byte) []byte {
@@ -275,7 +284,7 @@ func appendAssignment(b []byte, a *wasmatrix.Assignment) []byte {
 	return appendUint(b, a.CreateIndex)
 }
 
-func appendCrash(b []byte, c *wasmatrix.Crash) []byte {
+func appendCrash(b []byte, c *wasmatrix.Crash, rules uint32) []byte {
 	b = appendText(b, c.Kind)
 	b = appendText(b, c.Message)
 	b = appendExit(b, c.ExitCode)
@@ -284,7 +293,12 @@ func appendCrash(b []byte, c *wasmatrix.Crash) []byte {
 	b = appendUint(b, c.Epoch)
 	b = appendUint(b, c.Attempt)
 	b = appendInt(b, c.Uptime)
-	return appendInt(b, c.At)
+	b = appendInt(b, c.At)
+	if rules >= 2 {
+		b = appendUint(b, c.Fuel)
+		b = appendUint(b, c.MemoryPeak)
+	}
+	return b
 }
 
 func appendRequest(b []byte, r *request) []byte {

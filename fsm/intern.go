@@ -6,19 +6,22 @@ import "github.com/wasmatrix/wasmatrix"
 // may forget whenever it likes.
 const (
 	maxInternedSpecs = 1024
-	maxInternedSpec  = 4 << 10 // bytes of one spec's canonical form
+	maxInternedSpec  = 256 << 10 // bytes of one spec's canonical form; admission lets none be as large
+	keptInternBuffer = 4 << 10
+	maxInternedBytes = 8 << 20 // of all canonical forms together
 )
 
 // specInterner lets start requests that ask for the same share one Spec. The
 // zero value is ready for use, by one goroutine at a time.
 type specInterner struct {
 	byText map[string]*wasmatrix.Spec
+	bytes  int // of the keys of byText
 	buf    []byte
 }
 
 // intern returns an equal Spec seen earlier, or s.
 func (in *specInterner) intern(s *wasmatrix.Spec) *wasmatrix.Spec {
-	in.buf = appendSpec(in.buf[:0], s)
+	in.buf = appendSpec(in.buf[:0], s, hashVersion)
 	if len(in.buf) > maxInternedSpec {
 		in.buf = nil
 		return s
@@ -26,10 +29,14 @@ func (in *specInterner) intern(s *wasmatrix.Spec) *wasmatrix.Spec {
 	if old, ok := in.byText[string(in.buf)]; ok {
 		return old
 	}
-	if in.byText == nil || len(in.byText) >= maxInternedSpecs {
-		in.byText = make(map[string]*wasmatrix.Spec)
+	if in.byText == nil || len(in.byText) >= maxInternedSpecs || in.bytes+len(in.buf) > maxInternedBytes {
+		in.byText, in.bytes = make(map[string]*wasmatrix.Spec), 0
 	}
 	in.byText[string(in.buf)] = s
+	in.bytes += len(in.buf)
+	if cap(in.buf) > keptInternBuffer {
+		in.buf = nil
+	}
 	return s
 }
 
@@ -39,7 +46,7 @@ var (
 	knownCodes = internTable(wasmatrix.Codes...)
 	knownKinds = internTable(
 		wasmatrix.CrashTrap, wasmatrix.CrashExit, wasmatrix.CrashMemory, wasmatrix.CrashDeadline,
-		wasmatrix.CrashStart, wasmatrix.CrashHost, wasmatrix.CrashNodeLost, wasmatrix.CrashCancelled,
+		wasmatrix.CrashCPU, wasmatrix.CrashStack, wasmatrix.CrashStart, wasmatrix.CrashHost, wasmatrix.CrashNodeLost, wasmatrix.CrashCancelled,
 	)
 	knownFacts = internTable(
 		wasmatrix.FactRequested, wasmatrix.FactPlaced, wasmatrix.FactMoved, wasmatrix.FactStarted,

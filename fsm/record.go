@@ -109,8 +109,8 @@ func encodeSpec(s *wasmatrix.Spec) *log.Spec {
 			BackoffInitial: int64(b.Initial), BackoffMultiplier: b.Multiplier, BackoffMax: int64(b.Max),
 			BackoffJitter: b.Jitter, BackoffReset: int64(b.Reset),
 		},
-		Limits:    &log.Limits{Memory: s.Limits.Memory, Cpu: s.Limits.CPU, Deadline: int64(s.Limits.Deadline)},
-		Exclusive: s.Exclusive, Queue: s.Queue,
+		Limits:    &log.Limits{Memory: s.Limits.Memory, Cpu: s.Limits.CPU, Deadline: int64(s.Limits.Deadline), Fuel: s.Limits.Fuel},
+		Exclusive: s.Exclusive, Queue: s.Queue, Stdin: s.Stdin,
 	}
 }
 
@@ -169,6 +169,7 @@ func encodeCrash(c *wasmatrix.Crash) *log.Crash {
 	return &log.Crash{
 		Kind: string(c.Kind), Message: c.Message, ExitCode: c.ExitCode, Stack: c.Stack,
 		Node: string(c.Node), Epoch: c.Epoch, Attempt: c.Attempt, Uptime: c.Uptime, At: int64(c.At),
+		Fuel: c.Fuel, MemoryPeak: c.MemoryPeak,
 	}
 }
 
@@ -180,6 +181,7 @@ func decodeCrash(c *log.Crash) *wasmatrix.Crash {
 		Kind: interned(knownKinds, c.GetKind()), Message: c.GetMessage(), ExitCode: c.ExitCode, Stack: c.GetStack(),
 		Node: wasmatrix.NodeID(c.GetNode()), Epoch: c.GetEpoch(), Attempt: c.GetAttempt(),
 		Uptime: c.GetUptime(), At: wasmatrix.Time(c.GetAt()),
+		Fuel: c.GetFuel(), MemoryPeak: c.GetMemoryPeak(),
 	}
 }
 
@@ -239,8 +241,8 @@ func (d *decoder) spec(s *log.Spec) *wasmatrix.Spec {
 				Jitter: r.GetBackoffJitter(), Reset: time.Duration(r.GetBackoffReset()),
 			},
 		},
-		Limits:    wasmatrix.Limits{Memory: l.GetMemory(), CPU: l.GetCpu(), Deadline: time.Duration(l.GetDeadline())},
-		Exclusive: s.GetExclusive(), Queue: s.GetQueue(),
+		Limits:    wasmatrix.Limits{Memory: l.GetMemory(), CPU: l.GetCpu(), Deadline: time.Duration(l.GetDeadline()), Fuel: l.GetFuel()},
+		Exclusive: s.GetExclusive(), Queue: s.GetQueue(), Stdin: s.GetStdin(),
 	}
 }
 

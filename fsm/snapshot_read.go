@@ -392,7 +392,10 @@ func (b *builder) finish(trailer []byte, chunks int, sum []byte) error {
 	case b.got != b.want.Counts:
 		return corrupt("it has %+v records, and should have %+v", b.got, b.want.Counts)
 	}
-	if t.GetHashVersion() == hashVersion {
+	if t.GetHashVersion() <= hashVersion {
+		if v := b.s.schema(); t.GetHashVersion() != v {
+			return corrupt("it is hashed by rules %d, and its state by rules %d", t.GetHashVersion(), v)
+		}
 		if h := b.s.Hash(); !bytes.Equal(t.GetStateHash(), h[:]) {
 			return wasmatrix.Errorf(wasmatrix.CodeInternal, "the state that was read from the snapshot is not the one that was written (hash %x, and should be %x)", h, t.GetStateHash())
 		}

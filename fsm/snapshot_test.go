@@ -62,7 +62,7 @@ func TestSnapshotKeepsEveryField(t *testing.T) {
 	}
 	same("info", info, SnapshotInfo{
 		Header: Header{
-			FormatVersion: 1, ProductVersion: wasmatrix.Version, Index: 10_000, Cluster: "cluster", Now: 20_000,
+			FormatVersion: snapshotVersion, ProductVersion: wasmatrix.Version, Index: 10_000, Cluster: "cluster", Now: 20_000,
 			Counts: Counts{Instances: 1, Nodes: 1, Modules: 1, Providers: 1, Assignments: 1, Crashes: 1, Requests: 1, Facts: 1},
 		},
 		Hash: want.Hash(), Bytes: int64(len(b)),

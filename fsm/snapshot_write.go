@@ -27,7 +27,7 @@ func (s *State) WriteSnapshot(w io.Writer) error {
 	if err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeInternal, "cannot compress a snapshot: %w", err)
 	}
-	sw := &snapshotWriter{w: w, sum: sha256.New(), enc: enc, specs: make(map[*wasmatrix.Spec]uint32)}
+	sw := &snapshotWriter{w: w, sum: sha256.New(), enc: enc, schema: s.schema(), specs: make(map[*wasmatrix.Spec]uint32)}
 	sw.preamble()
 	sw.header(s)
 	s.writeRecords(sw)
@@ -84,6 +84,7 @@ func (s *State) writeRecords(sw *snapshotWriter) {
 // snapshotWriter writes chunks until the first error, which it keeps.
 type snapshotWriter struct {
 	w      io.Writer
+	schema uint32    // of what is written: format version, and rules of the hash
 	sum    hash.Hash // of all bytes written
 	enc    *zstd.Encoder
 	kind   chunkKind // of the records in raw
@@ -105,7 +106,7 @@ func (sw *snapshotWriter) write(b []byte) {
 }
 
 func (sw *snapshotWriter) preamble() {
-	sw.write(binary.BigEndian.AppendUint32([]byte(snapshotMagic), snapshotVersion))
+	sw.write(binary.BigEndian.AppendUint32([]byte(snapshotMagic), sw.schema))
 }
 
 func (sw *snapshotWriter) chunk(kind chunkKind, rawLen int, payload []byte) {
@@ -168,7 +169,7 @@ func (sw *snapshotWriter) trailer(s *State) {
 	}
 	state := s.Hash()
 	sw.message(chunkTrailer, &log.SnapshotTrailer{
-		Chunks: sw.chunks, Sum: sw.sum.Sum(nil), StateHash: state[:], HashVersion: hashVersion,
+		Chunks: sw.chunks, Sum: sw.sum.Sum(nil), StateHash: state[:], HashVersion: sw.schema,
 	})
 }
 

@@ -1,0 +1,71 @@
+package fsm
+
+import "github.com/wasmatrix/wasmatrix"
+
+// What each version of the schema added. One number serves the commands, the
+// snapshots and the rules of hashing: whatever a command may bring into the
+// state, a snapshot must carry and the hash must see.
+//
+//	1  the first release
+//	2  Spec.Stdin, Limits.Fuel, Crash.Fuel, Crash.MemoryPeak
+//
+// Commands and snapshots are written with the lowest version that covers them,
+// so that a cluster may run two releases while nothing new is used; an older
+// server that meets a higher version stops, where it would otherwise drop the
+// new fields and go on with another state.
+
+// lowestVersion is the version of the schema that understands a command.
+func lowestVersion(cmd wasmatrix.Command) uint32 {
+	switch c := cmd.(type) {
+	case wasmatrix.StartInstances:
+		for n := range c.Items {
+			if v := specVersion(c.Items[n].Spec); v > 1 {
+				return v
+			}
+		}
+	case wasmatrix.ApplyReports:
+		for n := range c.Reports {
+			if v := crashVersion(c.Reports[n].Crash); v > 1 {
+				return v
+			}
+		}
+	}
+	return 1
+}
+
+// schema is the lowest version of the schema that covers the state. It looks at
+// every instance and crash.
+func (s *State) schema() uint32 {
+	version := uint32(1)
+	var last *wasmatrix.Spec // neighbours often share one
+	for i := range s.Instances("") {
+		if i.Spec == last {
+			continue
+		}
+		last = i.Spec
+		if version = max(version, specVersion(last)); version == SchemaVersion {
+			return version
+		}
+	}
+	s.crashes.Scan(func(_ wasmatrix.InstanceID, all []*wasmatrix.Crash) bool {
+		for _, c := range all {
+			version = max(version, crashVersion(c))
+		}
+		return version < SchemaVersion
+	})
+	return version
+}
+
+func specVersion(s *wasmatrix.Spec) uint32 {
+	if s != nil && (len(s.Stdin) > 0 || s.Limits.Fuel != 0) {
+		return 2
+	}
+	return 1
+}
+
+func crashVersion(c *wasmatrix.Crash) uint32 {
+	if c != nil && (c.Fuel != 0 || c.MemoryPeak != 0) {
+		return 2
+	}
+	return 1
+}

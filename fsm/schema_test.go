@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/log"
+)
+
+// later has a command for each field that a version after the first added,
+// with that field alone.
+func later() map[string]wasmatrix.Command {
+	start := func(change func(*wasmatrix.Spec)) wasmatrix.Command {
+		plain, changed := testSpec(wasmatrix.RestartNever), testSpec(wasmatrix.RestartNever)
+		change(changed)
+		return wasmatrix.StartInstances{Items: []wasmatrix.StartItem{
+			{Spec: plain, Placements: []wasmatrix.Placement{{Instance: "plain", Node: "n1"}}},
+			{Spec: changed, Placements: []wasmatrix.Placement{{Instance: "i", Node: "n1"}}},
+		}}
+	}
+	crash := func(c wasmatrix.Crash) wasmatrix.Command {
+		c.Kind = wasmatrix.CrashTrap
+		return wasmatrix.ApplyReports{Node: "n1", Boot: "boot-1", Reports: []wasmatrix.Report{
+			{Instance: "plain", Epoch: 1, Attempt: 1, Seq: 1, Status: wasmatrix.StatusRunning},
+			{Instance: "i", Epoch: 1, Attempt: 1, Seq: 1, Status: wasmatrix.StatusCrashed, Crash: &c},
+		}}
+	}
+	return map[string]wasmatrix.Command{
+		"stdin":       start(func(s *wasmatrix.Spec) { s.Stdin = []byte("x") }),
+		"fuel budget": start(func(s *wasmatrix.Spec) { s.Limits.Fuel = 1 }),
+		"fuel":        crash(wasmatrix.Crash{Fuel: 1}),
+		"memory peak": crash(wasmatrix.Crash{MemoryPeak: 1}),
+	}
+}
+
+func versionOf(t *testing.T, c wasmatrix.Command) uint32 {
+	t.Helper()
+	b, err := Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var env log.Envelope
+	if err := proto.Unmarshal(b, &env); err != nil {
+		t.Fatal(err)
+	}
+	return env.GetVersion()
+}
+
+func snapshotVersions(t *testing.T, b []byte) (format, rules uint32) {
+	t.Helper()
+	chunks := splitSnapshot(t, b)
+	var tr log.SnapshotTrailer
+	if err := proto.Unmarshal(chunks[len(chunks)-1].payload, &tr); err != nil {
+		t.Fatal(err)
+	}
+	return binary.BigEndian.Uint32(b[len(snapshotMagic):]), tr.GetHashVersion()
+}
+
+// TestNewFieldsNeedANewerServer: an older server stops at a command or a
+// snapshot that has what it would drop, and at no other.
+func TestNewFieldsNeedANewerServer(t *testing.T) {
+	base := func() *machine { return newMachine(t, Options{}).seed("n1") }
+	plain := wasmatrix.StartInstances{Items: []wasmatrix.StartItem{
+		{Spec: testSpec(wasmatrix.RestartNever), Placements: []wasmatrix.Placement{{Instance: "plain", Node: "n1"}, {Instance: "i", Node: "n1"}}},
+	}}
+	for _, c := range []wasmatrix.Command{
+		plain,
+		wasmatrix.ApplyReports{Node: "n1", Boot: "boot-1", Reports: []wasmatrix.Report{{Instance: "i", Crash: &wasmatrix.Crash{Message: "m", Uptime: 1}}}},
+		wasmatrix.MarkNodeDown{Node: "n1"},
+	} {
+		if v := versionOf(t, c); v != 1 {
+			t.Errorf("%T, with nothing new in it, has version %d", c, v)
+		}
+	}
+	old := base()
+	old.do(plain)
+	if format, rules := snapshotVersions(t, snapshotOf(t, old.fsm.State())); format != 1 || rules != 1 {
+		t.Errorf("a state with nothing new in it makes a snapshot of format version %d and hash version %d", format, rules)
+	}
+	for name, c := range later() {
+		t.Run(name, func(t *testing.T) {
+			if v := versionOf(t, c); v != 2 {
+				t.Errorf("the command has version %d", v)
+			}
+			m := base()
+			if _, ok := c.(wasmatrix.ApplyReports); ok {
+				m.do(plain)
+			}
+			before := m.fsm.State().Hash()
+			m.do(c)
+			s := m.fsm.State()
+			if s.Hash() == before {
+				t.Fatal("the command changed nothing")
+			}
+			b := snapshotOf(t, s)
+			if format, rules := snapshotVersions(t, b); format != 2 || rules != 2 {
+				t.Errorf("the snapshot has format version %d and hash version %d", format, rules)
+			}
+			if throughSnapshot(t, s, Options{}).State().Hash() != s.Hash() {
+				t.Error("the snapshot lost something")
+			}
+		})
+	}
+}
+
+// TestSnapshotIsHashedByTheRulesOfItsState: a snapshot that says it was hashed
+// by older rules than its state needs was not written by any release.
+func TestSnapshotIsHashedByTheRulesOfItsState(t *testing.T) {
+	chunks := splitSnapshot(t, snapshotOf(t, fullState()))
+	last := &chunks[len(chunks)-1]
+	var tr log.SnapshotTrailer
+	if err := proto.Unmarshal(last.payload, &tr); err != nil {
+		t.Fatal(err)
+	}
+	tr.HashVersion = 1
+	b, err := proto.Marshal(&tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last.payload, last.rawLen = b, len(b)
+	wantCode(t, New(Options{}).Restore(bytes.NewReader(joinSnapshot(chunks))), wasmatrix.CodeStorage)
+}
+
+// TestInternerIsBounded: specs with much in them are shared too, and what the
+// interner holds of them is bounded.
+func TestInternerIsBounded(t *testing.T) {
+	var in specInterner
+	spec := func(n byte) *wasmatrix.Spec {
+		s := testSpec(wasmatrix.RestartNever)
+		s.Stdin = bytes.Repeat([]byte{n}, wasmatrix.MaxStdin)
+		s.Args = []string{strings.Repeat("x", wasmatrix.MaxSpecText)}
+		return s
+	}
+	first := in.intern(spec(0))
+	if in.intern(spec(0)) != first {
+		t.Error("two equal specs with standard input are not shared")
+	}
+	if in.intern(spec(1)) == first {
+		t.Error("specs that differ in standard input only are shared")
+	}
+	for n := range 200 {
+		in.intern(spec(byte(n)))
+		held := 0
+		for text := range in.byText {
+			held += len(text)
+		}
+		if held > maxInternedBytes || held != in.bytes {
+			t.Fatalf("the interner holds %d bytes and counts %d", held, in.bytes)
+		}
+	}
+}
