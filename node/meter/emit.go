@@ -96,7 +96,11 @@ func (e *emitter) module() ([]byte, error) {
 		}
 	}
 	out = appendSection(out, sectionGlobal, vector(m.vectors[sectionGlobal]+2, globals))
-	for _, id := range []byte{sectionExport, sectionStart, sectionElement, sectionDataCount} {
+	exports := appendName(m.sections[sectionExport], ExportFuel)
+	exports = append(exports, kindGlobal)
+	exports = appendU32(exports, uint32(m.globals))
+	out = appendSection(out, sectionExport, vector(m.vectors[sectionExport]+1, exports))
+	for _, id := range []byte{sectionStart, sectionElement, sectionDataCount} {
 		if m.present[id] {
 			out = appendSection(out, id, m.sections[id])
 		}

@@ -19,6 +19,9 @@ const (
 	FuncRefill = "refill"
 	// FuncTrap (reason i32) ends the guest: it never returns.
 	FuncTrap = "trap"
+	// ExportFuel is the name under which the output exports its fuel, an i64: what
+	// is left of the last amount. A source may not export anything by that name.
+	ExportFuel = "wasmatrix_meter.fuel"
 	// TrapStack is the reason of a guest whose calls are nested too deeply.
 	TrapStack int32 = 1
 )

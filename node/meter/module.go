@@ -503,12 +503,15 @@ func (m *module) exportSection(r *reader) error {
 	if err != nil {
 		return err
 	}
-	out := appendU32(nil, n)
+	var out []byte
 	for range n {
 		at := r.pos
 		name := r.name()
 		if l := uint64(len(name)); l > m.limits.NameBytes {
 			return exceeded("bytes in a name", l, m.limits.NameBytes)
+		}
+		if name == ExportFuel {
+			return invalid("the export %q is reserved", name)
 		}
 		kind := r.byte()
 		index := r.u32()
@@ -534,7 +537,7 @@ func (m *module) exportSection(r *reader) error {
 		}
 		out = appendU32(out, index)
 	}
-	m.sections[sectionExport] = out
+	m.sections[sectionExport], m.vectors[sectionExport] = out, int(n)
 	return r.err
 }
 
