@@ -44,8 +44,7 @@ func (q *quota) advance(now int64) {
 
 // charge notes that a slot was held from one time to another.
 func (q *quota) charge(from, to int64) {
-	ns := min(to-from, maxDebt*q.limit)
-	q.paid = min(max(q.paid, from)+ns*core/q.millis, to+maxDebt*q.window())
+	q.paid = min(max(q.paid, from)+(to-from)*core/q.millis, to+maxDebt*q.window())
 
 	q.advance(to)
 	for b := q.newest; b >= 0 && b >= q.newest-parts; b-- {
@@ -75,8 +74,9 @@ func (q *quota) next(now int64) int64 {
 	if sum < q.limit {
 		return earned
 	}
-	// It goes on once a hundredth of a window is free, not at each nanosecond.
-	need := sum - q.limit + min(q.limit, q.window()/100)
+	// It goes on once some of it is free, not for each nanosecond. The more that
+	// is, the more of a quota is not had that was used in several pieces.
+	need := sum - q.limit + min(q.limit/32, q.window()/100) + 1
 	for b := oldest; ; b++ { // ends, since all that is used leaves in the end
 		if b >= 0 {
 			part := min(*q.at(b), room)
