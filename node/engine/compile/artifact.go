@@ -1,7 +1,12 @@
 package compile
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/node/meter"
@@ -41,14 +46,49 @@ type file struct {
 
 func (m *manifest) bytes() int64 { return m.Module.Bytes + m.Debug.Bytes + m.Code.Bytes }
 
+// encode returns a manifest as it is on disk: the hash of the rest in
+// hexadecimal, a line feed, and JSON.
+func (m *manifest) encode() ([]byte, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	return append(append(hex.AppendEncode(nil, sum[:]), '\n'), b...), nil
+}
+
+func (m *manifest) decode(b []byte) error {
+	hash, b, _ := bytes.Cut(b, []byte{'\n'})
+	if sum := sha256.Sum256(b); string(hash) != hex.EncodeToString(sum[:]) {
+		return fmt.Errorf("%s: %w", manifestFile, errDamaged)
+	}
+	if err := json.Unmarshal(b, m); err != nil {
+		return err
+	}
+	return m.check()
+}
+
+// check sees that a manifest names no files but those that it may: a child has
+// parsed what a stranger sent.
+func (m *manifest) check() error {
+	_, err := hex.DecodeString(m.Code.Name)
+	if err != nil || m.Code.Name == "" || m.Module.Name != moduleFile || m.Debug.Name != "" && m.Debug.Name != debugFile {
+		return fmt.Errorf("unexpected files in the manifest: %q, %q, %q", m.Module.Name, m.Debug.Name, m.Code.Name)
+	}
+	return nil
+}
+
 // request is what a child is asked for.
 type request struct {
 	Source string // path of the module
 	Dir    string // where to leave the results; nothing else is in it
 	Limits meter.Limits
 	Stack  uint32
-	Memory uint64 // bytes of address space
-	Load   int64  // nanoseconds that loading the result may take
+	Memory uint64 // bytes of address space beyond what the child begins with
+	CPU    uint64 // seconds of CPU time
+	// What loading the result may take: nanoseconds of CPU time, and bytes.
+	LoadTime  int64
+	LoadBytes uint64
 }
 
 // answer is what a child says at its end.
@@ -56,4 +96,7 @@ type answer struct {
 	Manifest manifest
 	Code     wasmatrix.Code // of the failure; "" for none
 	Message  string
+	// What loading the result took.
+	LoadTime  int64
+	LoadBytes uint64
 }

@@ -26,18 +26,22 @@ type Config struct {
 	// usually this program and [Verb].
 	Command []string
 	// Parallel is how many children run at a time; 0 means all cores but one.
+	// Twice as many modules are fetched and kept in memory at a time.
 	Parallel int
-	// Memory bounds the address space of a child, in bytes; 0 means 4 GiB. The Go
-	// runtime alone reserves some hundred MiB of it.
+	// Memory bounds the address space of a child, in bytes, beyond what it has
+	// when it begins; 0 means 4 GiB.
 	Memory uint64
 	// Timeout is after what time a child is killed; 0 means 60 s.
 	Timeout time.Duration
 	// LoadTimeout bounds the CPU time that loading a compiled module may take,
 	// as the child measures it; 0 means 2 s.
 	LoadTimeout time.Duration
-	Limits      meter.Limits // of modules
-	Stack       uint32       // as in [meter.Options]
-	Logger      hclog.Logger // nil discards
+	// LoadMemory bounds the bytes that are allocated for it, native code
+	// included; 0 means 1 GiB.
+	LoadMemory uint64
+	Limits     meter.Limits // of modules
+	Stack      uint32       // as in [meter.Options]
+	Logger     hclog.Logger // nil discards
 }
 
 const (
@@ -45,37 +49,10 @@ const (
 	defaultMemory      = 4 << 30
 	defaultTimeout     = 60 * time.Second
 	defaultLoadTimeout = 2 * time.Second
+	defaultLoadMemory  = 1 << 30
 )
 
-// Cache compiles modules and keeps the results. All methods may be called
-// concurrently.
-type Cache struct {
-	cfg     Config
-	log     hclog.Logger
-	version string // what besides the module decides what the result is
-	code    string // directory of wazero's files
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup // flights
-	slots   chan struct{}  // one element for each child
-
-	mu      sync.Mutex // guards all below
-	closed  bool
-	flights map[string]*flight
-	failed  failures
-	index   index
-}
-
-// flight is a compilation that is under way, for all who wait for it.
-type flight struct {
-	done    chan struct{} // closed at its end
-	err     error         // set before
-	waiters int           // guarded by Cache.mu
-	cancel  context.CancelFunc
-}
-
-// Open opens or makes a cache. Errors are STORAGE_ERROR.
-func Open(cfg Config) (*Cache, error) {
+func (cfg Config) withDefaults() Config {
 	if cfg.DirBytes <= 0 {
 		cfg.DirBytes = defaultDirBytes
 	}
@@ -91,11 +68,45 @@ func Open(cfg Config) (*Cache, error) {
 	if cfg.LoadTimeout <= 0 {
 		cfg.LoadTimeout = defaultLoadTimeout
 	}
+	if cfg.LoadMemory == 0 {
+		cfg.LoadMemory = defaultLoadMemory
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
+	return cfg
+}
+
+// Cache compiles modules and keeps the results. All methods may be called
+// concurrently.
+type Cache struct {
+	cfg     Config
+	log     hclog.Logger
+	version string // what besides the module decides what the result is
+	code    string // directory of wazero's files
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup // flights
+	sources chan struct{}  // one element for each module in memory
+	slots   chan struct{}  // one element for each child
+
+	mu      sync.Mutex // guards all below
+	closed  bool
+	flights map[string]*flight
+	failed  failures
+	index   index
+}
+
+// Open opens or makes a cache. Errors are STORAGE_ERROR, and INVALID_REQUEST
+// where the configuration names no child.
+func Open(cfg Config) (*Cache, error) {
+	if len(cfg.Command) == 0 {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "compilation cache: no command to compile with")
+	}
+	cfg = cfg.withDefaults()
 	c := &Cache{
-		cfg: cfg, log: cfg.Logger, slots: make(chan struct{}, cfg.Parallel), flights: make(map[string]*flight),
+		cfg: cfg, log: cfg.Logger, flights: make(map[string]*flight),
+		sources: make(chan struct{}, 2*cfg.Parallel), slots: make(chan struct{}, cfg.Parallel),
 	}
 	if err := c.open(); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
@@ -111,11 +122,15 @@ func (c *Cache) open() error {
 	if err := removeLeftovers(c.cfg.Dir); err != nil {
 		return err
 	}
-	var err error
-	if c.code, err = codeDir(c.cfg.Dir); err != nil {
+	engine, err := probe(c.cfg.Dir)
+	if err != nil {
 		return err
 	}
-	c.version = version(filepath.Base(c.code), &c.cfg)
+	c.code = filepath.Join(c.cfg.Dir, engine.dir)
+	if err := os.MkdirAll(c.code, 0o700); err != nil {
+		return err
+	}
+	c.version = version(engine, &c.cfg)
 	if c.index, err = openIndex(c.cfg.Dir, c.code, c.version); err != nil {
 		return err
 	}
@@ -133,7 +148,8 @@ func (c *Cache) Active() int {
 	return len(c.flights)
 }
 
-// Close ends the children and waits for them. Entries that are in use stay valid.
+// Close kills the children and waits for their ends. Calls of Load that wait for
+// one fail; entries that are in use stay valid. It may be called more than once.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -145,29 +161,40 @@ func (c *Cache) Close() error {
 
 // Load calls use with the compiled form of a module, and returns its error. It
 // compiles what is missing or damaged; concurrent calls for a digest wait for
-// one child. Errors of fetch are returned as they are. A module that cannot be
-// compiled is WASM_RUNTIME_ERROR, one that takes too much RESOURCE_EXHAUSTED; for
-// a while the same is answered without trying again.
+// one child, which is killed when the last of them has gone. While use runs, the
+// native code stays where a runtime finds it, verified.
+//
+// Errors of fetch are returned as they are, and those of ctx as its cause. A
+// module that cannot be compiled is WASM_RUNTIME_ERROR, also where that took too
+// long or too much memory; one beyond a limit is RESOURCE_EXHAUSTED. The same is
+// answered without another try for a minute.
 func (c *Cache) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch, use func(*Artifact) error) error {
 	key := c.key(digest)
-	// An entry may be damaged, or evicted between compilation and use.
-	for try := 0; ; try++ {
-		found, err := c.use(key, use)
-		if found || err != nil {
+	found, err := c.use(key, use)
+	// What was compiled is kept for those who waited for it. It may be damaged
+	// all the same, but hardly again and again.
+	for try := 0; !found && try < 3; try++ {
+		var f *flight
+		if f, err = c.join(key, digest, fetch); err != nil {
 			return err
 		}
-		if try == 3 {
-			return wasmatrix.Errorf(wasmatrix.CodeStorage, "the compilation cache does not keep module %s", digest.Short())
+		if err = f.wait(ctx); err == nil {
+			found, err = c.use(key, use)
 		}
-		if err := c.await(ctx, key, digest, fetch); err != nil {
+		c.leave(f)
+		if err != nil {
 			return err
 		}
 	}
+	if !found && err == nil {
+		return wasmatrix.Errorf(wasmatrix.CodeStorage, "the compilation cache does not keep module %s whole", digest.Short())
+	}
+	return err
 }
 
 // Prepare has a module compiled in the background. It reports whether the module
-// is there or will be; it is not while the cache has much to do, or after the
-// module has failed.
+// is there or will be; it is not while the cache has much to do, or for a minute
+// after the module has failed.
 func (c *Cache) Prepare(digest wasmatrix.Digest, fetch Fetch) bool {
 	key := c.key(digest)
 	c.mu.Lock()
@@ -175,14 +202,17 @@ func (c *Cache) Prepare(digest wasmatrix.Digest, fetch Fetch) bool {
 	if c.closed || c.failed.find(key) != nil {
 		return false
 	}
-	if c.index.has(key) || c.flights[key] != nil {
+	if c.index.has(key) {
 		return true
 	}
-	if len(c.flights) >= 2*c.cfg.Parallel {
-		return false
+	f := c.flights[key]
+	if f == nil {
+		if len(c.flights) >= 2*c.cfg.Parallel {
+			return false
+		}
+		f = c.launch(key, digest, fetch)
 	}
-	f := c.launch(key, digest, fetch)
-	f.waiters++ // for good: it is wanted though nobody waits
+	f.kept = true
 	return true
 }
 
@@ -199,12 +229,7 @@ func (c *Cache) use(key string, use func(*Artifact) error) (found bool, err erro
 	if e == nil {
 		return false, nil
 	}
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.index.unpin(e)
-		c.index.evict(c.cfg.DirBytes, c.log)
-	}()
+	defer c.unpin(e)
 	a, err := e.artifact(c.code)
 	if err != nil {
 		c.log.Warn("an entry of the compilation cache is damaged; compiling the module again", "entry", key, "error", err)
@@ -216,93 +241,64 @@ func (c *Cache) use(key string, use func(*Artifact) error) (found bool, err erro
 	return true, use(a)
 }
 
-// await joins or begins the compilation of a module.
-func (c *Cache) await(ctx context.Context, key string, digest wasmatrix.Digest, fetch Fetch) error {
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return wasmatrix.Errorf(wasmatrix.CodeInternal, "the compilation cache is closed")
-	}
-	if err := c.failed.find(key); err != nil {
-		c.mu.Unlock()
-		return err
-	}
-	f := c.flights[key]
-	if f == nil {
-		f = c.launch(key, digest, fetch) //nolint:contextcheck // it is for all who wait, not for this one
-	}
-	f.waiters++
-	c.mu.Unlock()
-
-	select {
-	case <-f.done:
-		return f.err
-	case <-ctx.Done():
-	}
+func (c *Cache) unpin(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.waiters--; f.waiters == 0 {
-		f.cancel() // nobody wants it
-		if c.flights[key] == f {
-			delete(c.flights, key)
-		}
-	}
-	return context.Cause(ctx)
-}
-
-// launch begins a compilation. The caller holds mu, and counts itself in.
-func (c *Cache) launch(key string, digest wasmatrix.Digest, fetch Fetch) *flight {
-	ctx, cancel := context.WithCancel(c.ctx)
-	f := &flight{done: make(chan struct{}), cancel: cancel}
-	c.flights[key] = f
-	c.running.Go(func() {
-		defer cancel()
-		err := c.build(ctx, key, digest, fetch)
-		c.mu.Lock()
-		if c.flights[key] == f {
-			delete(c.flights, key)
-		}
-		if err != nil && ctx.Err() == nil {
-			c.failed.add(key, err)
-		}
-		f.err = err
-		c.mu.Unlock()
-		close(f.done)
-	})
-	return f
+	c.index.unpin(e, c.log)
+	c.index.evict(c.cfg.DirBytes, c.log)
 }
 
 // build fetches and compiles a module, and puts the result into the cache.
 func (c *Cache) build(ctx context.Context, key string, digest wasmatrix.Digest, fetch Fetch) error {
+	// Sources are bounded before they are fetched: however many modules wait,
+	// the node holds a few.
+	if err := acquire(ctx, c.sources); err != nil {
+		return err
+	}
+	defer release(c.sources)
 	source, err := fetch(ctx)
 	if err != nil {
 		return err
 	}
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := acquire(ctx, c.slots); err != nil {
+		return err
 	}
+	defer release(c.slots)
 	dir, err := os.MkdirTemp(c.cfg.Dir, tempPrefix)
 	if err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
-	m, err := c.runChild(ctx, dir, source)
+	ans, err := c.runChild(ctx, dir, source)
 	if err != nil {
 		if e, ok := errors.AsType[*wasmatrix.Error](err); ok {
-			return wasmatrix.Errorf(e.Code, "module %s: %s", digest.Short(), e.Message)
+			err = wasmatrix.Errorf(e.Code, "module %s: %s", digest.Short(), e.Message)
+		}
+		if ctx.Err() == nil {
+			c.mu.Lock()
+			c.failed.add(key, err)
+			c.mu.Unlock()
 		}
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.index.put(key, dir, m); err != nil {
+	if err := c.index.put(key, dir, &ans.Manifest); err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
-	c.log.Debug("module compiled", "module", digest.Short(), "bytes", len(source), "metered", m.Module.Bytes, "code", m.Code.Bytes,
-		"took", time.Since(began))
+	c.log.Debug("module compiled", "module", digest.Short(), "bytes", len(source), "metered", ans.Manifest.Module.Bytes,
+		"code", ans.Manifest.Code.Bytes, "took", time.Since(began), "load_cpu", time.Duration(ans.LoadTime), "load_bytes", ans.LoadBytes)
 	return nil
 }
+
+func acquire(ctx context.Context, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func release(slots chan struct{}) { <-slots }

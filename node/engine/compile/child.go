@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -23,14 +23,18 @@ const (
 )
 
 // runChild compiles source in a child process that leaves its results in dir.
-func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*manifest, error) {
-	path := filepath.Join(c.cfg.Dir, filepath.Base(dir)+".source")
+func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answer, error) {
+	path := dir + ".source"
 	defer os.Remove(path)
 	if err := os.WriteFile(path, source, 0o600); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	req, err := json.Marshal(&request{
-		Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory, Load: int64(c.cfg.LoadTimeout),
+		Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory,
+		// For a child whose node cannot kill it, since it has been stopped: in this
+		// time no child comes that ends by the timer, whatever it does.
+		CPU:      uint64(c.cfg.Timeout/time.Second+2) * uint64(runtime.NumCPU()),
+		LoadTime: int64(c.cfg.LoadTimeout), LoadBytes: c.cfg.LoadMemory,
 	})
 	if err != nil {
 		return nil, err
@@ -38,11 +42,13 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*manif
 	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, c.cfg.Command[0], c.cfg.Command[1:]...)
-	cmd.Env = []string{} // nothing of the node's is the child's business
+	cmd.Env = environment()
 	cmd.WaitDelay = killWait
 	stdout, stderr := &head{limit: maxAnswer}, &head{limit: 8 << 10}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is the node's to handle
+	// A terminal's Ctrl-C is the node's to handle; and the child lowers the
+	// priority of its whole group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// Its end tells the child that its node is gone, so it stays open.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -57,35 +63,54 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*manif
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case limited.Err() != nil:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "compiling took longer than %s", c.cfg.Timeout)
+	case limited.Err() != nil && err != nil:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "compilation took longer than %s", c.cfg.Timeout)
 	case err != nil:
 		return nil, c.died(err, stderr.kept.String())
 	case werr != nil:
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the compiler did not take its request: %w", werr)
 	}
-	var ans answer
-	if err := json.Unmarshal(stdout.kept.Bytes(), &ans); err != nil {
+	ans := new(answer)
+	if err := json.Unmarshal(stdout.kept.Bytes(), ans); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the compiler's answer: %w", err)
 	}
-	if ans.Code != "" {
+	switch {
+	case ans.Code == wasmatrix.CodeWasmRuntime && isOutOfMemory(ans.Message):
+		return nil, c.tooLarge()
+	case ans.Code != "":
 		return nil, wasmatrix.Errorf(ans.Code, "%s", ans.Message)
 	}
-	return &ans.Manifest, nil
+	if err := ans.Manifest.check(); err != nil {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the compiler's answer: %w", err)
+	}
+	return ans, nil
+}
+
+// environment is that of a child. GODEBUG can switch off features of the
+// processor, of which native code must use the same as its node; nothing else of
+// the node's is the child's business.
+func environment() []string {
+	env := []string{}
+	if v, ok := os.LookupEnv("GODEBUG"); ok {
+		env = append(env, "GODEBUG="+v)
+	}
+	return env
 }
 
 // died says why a child ended without an answer.
 func (c *Cache) died(err error, stderr string) error {
-	for _, sign := range []string{"out of memory", "cannot allocate memory", "can't allocate"} {
-		if strings.Contains(stderr, sign) {
-			return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "compiling takes more than %s of memory", wasmatrix.FormatBytes(c.cfg.Memory))
-		}
+	if isOutOfMemory(stderr) {
+		return c.tooLarge()
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(stderr), "\n")
 	if first == "" {
 		first = err.Error()
 	}
 	return wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "the compiler failed: %s", first)
+}
+
+func (c *Cache) tooLarge() error {
+	return wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "compilation takes more than %s of memory", wasmatrix.FormatBytes(c.cfg.Memory))
 }
 
 // head keeps the first bytes of what is written to it.

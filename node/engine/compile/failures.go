@@ -32,7 +32,8 @@ func (f *failures) find(key string) error {
 		delete(f.byKey, key)
 		return nil
 	}
-	return old.err.With("cached", "failed before; tried again after "+old.until.UTC().Format(time.RFC3339))
+	return wasmatrix.Errorf(old.err.Code, "%s (found at %s, and not tried again before %s)", old.err.Message,
+		old.until.Add(-failureLife).UTC().Format(time.TimeOnly), old.until.UTC().Format(time.TimeOnly))
 }
 
 // add notes a failure that is the module's own.

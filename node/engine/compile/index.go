@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/cpu"
 
 	"github.com/wasmatrix/wasmatrix/node/meter"
 )
@@ -28,11 +25,15 @@ const (
 	tempPrefix   = "tmp-"
 )
 
+// format is that of entries.
+const format = 1
+
 // version names all that decides, besides the module, what is compiled: the
-// format of entries, the meter and its options, wazero, and the processor.
-func version(wazero string, cfg *Config) string {
+// format of entries, the meter and its options, the engine and the processor.
+func version(e engine, cfg *Config) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "1|%d|%s|%+v|%d|%+v|%+v", meter.Version, wazero, cfg.Limits, cfg.Stack, cpu.X86, cpu.ARM64)
+	fmt.Fprintf(h, "%d|%d|%+v|%#x|%+v|%d|%+v|%d", format, meter.Version, e, uint64(features),
+		cfg.Limits, cfg.Stack, meter.DefaultLimits, meter.DefaultStack)
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -40,8 +41,8 @@ func version(wazero string, cfg *Config) string {
 type index struct {
 	dir, code string
 	entries   map[string]*entry
-	codeUsers map[string]int // entries of each file of code: like modules share one
-	bytes     int64
+	codeUsers map[string]int // entries of each file of code, also those that are gone but in use: like modules share one
+	bytes     int64          // of entries
 }
 
 // entry is one compiled module.
@@ -97,11 +98,8 @@ func readEntry(path, key string) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{key: key, dir: path}
-	if err := json.Unmarshal(b, &e.m); err != nil {
+	if err := e.m.decode(b); err != nil {
 		return nil, err
-	}
-	if filepath.Base(e.m.Code.Name) != e.m.Code.Name {
-		return nil, errDamaged
 	}
 	info, err := os.Stat(name)
 	if err != nil {
@@ -148,41 +146,46 @@ func (x *index) add(e *entry) {
 }
 
 // put moves what a child has left in dir to its place.
-func (x *index) put(key, dir string, m *manifest) error {
-	if old := x.entries[key]; old != nil {
-		return nil // somebody was quicker
+func (x *index) put(key, dir string, m *manifest) (err error) {
+	if x.has(key) {
+		return nil // another child was quicker
 	}
-	b, err := json.Marshal(m)
+	b, err := m.encode()
 	if err != nil {
 		return err
 	}
-	code, _, err := codeFile(dir)
+	code, err := codeFile(dir)
 	if err != nil {
 		return err
 	}
+	e := &entry{key: key, dir: filepath.Join(x.dir, entriesDir, key), m: *m, used: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.erase(e))
+		}
+	}()
 	if err := os.Rename(code, filepath.Join(x.code, m.Code.Name)); err != nil {
 		return err
 	}
-	place := filepath.Join(x.dir, entriesDir, key)
-	if err := os.RemoveAll(place); err != nil {
+	if err := os.RemoveAll(e.dir); err != nil { // that of a damaged entry that is in use
 		return err
 	}
-	if err := os.Mkdir(place, 0o700); err != nil {
+	if err := os.Mkdir(e.dir, 0o700); err != nil {
 		return err
 	}
 	for _, f := range []file{m.Module, m.Debug} {
 		if f.Name == "" {
 			continue
 		}
-		if err := os.Rename(filepath.Join(dir, f.Name), filepath.Join(place, f.Name)); err != nil {
+		if err := os.Rename(filepath.Join(dir, f.Name), filepath.Join(e.dir, f.Name)); err != nil {
 			return err
 		}
 	}
 	// The manifest comes last: without one there is no entry.
-	if err := os.WriteFile(filepath.Join(place, manifestFile), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(e.dir, manifestFile), b, 0o600); err != nil {
 		return err
 	}
-	x.add(&entry{key: key, dir: place, m: *m, used: time.Now()})
+	x.add(e)
 	return nil
 }
 
@@ -199,40 +202,46 @@ func (x *index) pin(key string) *entry {
 	return e
 }
 
-func (x *index) unpin(e *entry) {
+func (x *index) unpin(e *entry, log hclog.Logger) {
 	if e.pins--; e.pins == 0 && e.gone {
-		x.erase(e, hclog.NewNullLogger())
+		x.sweep(e, log)
 	}
 }
 
-// remove takes an entry out, and its files when nobody uses them.
+// remove takes an entry out. Its files go when nobody uses them: the engine
+// would compile what it does not find.
 func (x *index) remove(e *entry, log hclog.Logger) {
 	if e.gone {
 		return
 	}
 	e.gone = true
 	delete(x.entries, e.key)
-	x.codeUsers[e.m.Code.Name]--
 	x.bytes -= e.m.bytes()
-	// Also while it is pinned: what is damaged must make room for what is not,
-	// and who has it has failed to read it.
-	x.erase(e, log)
+	if e.pins == 0 {
+		x.sweep(e, log)
+	}
 }
 
-func (x *index) erase(e *entry, log hclog.Logger) {
-	if x.entries[e.key] != nil {
-		return // its place has been taken
+func (x *index) sweep(e *entry, log hclog.Logger) {
+	if x.codeUsers[e.m.Code.Name]--; x.codeUsers[e.m.Code.Name] == 0 {
+		delete(x.codeUsers, e.m.Code.Name)
 	}
-	if err := os.RemoveAll(e.dir); err != nil {
+	if err := x.erase(e); err != nil {
 		log.Warn("removing an entry of the compilation cache", "error", err)
 	}
-	if x.codeUsers[e.m.Code.Name] > 0 {
-		return
+}
+
+// erase removes the files of an entry that is not in the index, unless they are
+// those of one that is.
+func (x *index) erase(e *entry) error {
+	var dir, code error
+	if !x.has(e.key) {
+		dir = os.RemoveAll(e.dir)
 	}
-	delete(x.codeUsers, e.m.Code.Name)
-	if err := os.Remove(filepath.Join(x.code, e.m.Code.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("removing an entry of the compilation cache", "error", err)
+	if x.codeUsers[e.m.Code.Name] == 0 {
+		code = os.RemoveAll(filepath.Join(x.code, e.m.Code.Name))
 	}
+	return errors.Join(dir, code)
 }
 
 // evict removes the entries that were used longest ago, but none that is in use,

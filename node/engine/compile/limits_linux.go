@@ -1,27 +1,74 @@
 package compile
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 )
 
-// lowerPriority lets everything else on the machine go first.
-func lowerPriority() {
-	// Neither is refused to a process that lowers itself; if it were, the
-	// compilation would only be less considerate.
-	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19)
+// isolate takes from the process what it does not need. What is refused makes
+// it less considerate of others, no more.
+func isolate() {
+	// The priority of a process is that of a thread here: only a group's is
+	// that of all threads, which the runtime has started already.
+	if syscall.Getpgrp() == os.Getpid() {
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, 19)
+	}
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	// Where the machine has no memory left, the node is not what is to go.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+	closeInherited()
 }
 
-// limitMemory bounds the address space of the process. The collector is told
-// to keep the heap well below it.
-func limitMemory(bytes uint64) error {
-	if bytes == 0 {
+// closeInherited closes the files that outlived the execution of this program,
+// but the first three: what the process has opened itself is closed on
+// execution, as all files of Go are.
+func closeInherited() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < 3 {
+			continue
+		}
+		flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
+			_ = syscall.Close(fd)
+		}
+	}
+}
+
+// limit bounds address space and CPU time of the process. The collector is told
+// to keep the heap well below.
+func limit(req *request) error {
+	if req.CPU > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_CPU, &syscall.Rlimit{Cur: req.CPU, Max: req.CPU}); err != nil {
+			return err
+		}
+	}
+	if req.Memory == 0 {
 		return nil
 	}
-	debug.SetMemoryLimit(int64(bytes / 4 * 3))
-	return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: bytes, Max: bytes})
+	// What the runtime reserves at its start is not used, and by far more with
+	// the race detector.
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	pages, _, _ := bytes.Cut(b, []byte{' '})
+	reserved, err := strconv.ParseUint(string(pages), 10, 64)
+	if err != nil {
+		return fmt.Errorf("size of the process: %w", err)
+	}
+	bound := reserved*uint64(os.Getpagesize()) + req.Memory
+	debug.SetMemoryLimit(int64(req.Memory / 4 * 3))
+	return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: bound, Max: bound})
 }
 
 // cpuTime is what the process has used so far, in all threads.

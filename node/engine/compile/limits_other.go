@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// lowerPriority does nothing here.
-func lowerPriority() {}
+// isolate does nothing here.
+func isolate() {}
 
-// limitMemory makes the collector keep to a limit, which is all that this system
-// offers the process itself.
-func limitMemory(bytes uint64) error {
-	if bytes > 0 {
-		debug.SetMemoryLimit(int64(bytes / 4 * 3))
+// limit makes the collector keep to the memory, which is all that every system
+// lets a process ask of itself.
+func limit(req *request) error {
+	if req.Memory > 0 {
+		debug.SetMemoryLimit(int64(req.Memory / 4 * 3))
 	}
 	return nil
 }

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
-
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/node/meter"
@@ -29,39 +25,39 @@ const Verb = "compile-process"
 
 // Main is the body of the child process. It reads one request from in, and goes
 // on until it has written an answer to out or in has ended: so it never outlives
-// its node. It changes limits and priority of the whole process.
+// its node. It changes limits and priority of the whole process, and closes the
+// files that it has inherited beyond the first three.
 func Main(in io.Reader, out io.Writer) int {
-	lowerPriority()
+	isolate()
 	dec := json.NewDecoder(in)
 	var req request
 	if err := dec.Decode(&req); err != nil {
-		fmt.Fprintln(os.Stderr, "compile: reading the request:", err)
+		fmt.Fprintln(os.Stderr, "reading the request:", err)
 		return 2
 	}
-	if err := limitMemory(req.Memory); err != nil {
-		fmt.Fprintln(os.Stderr, "compile: limiting memory:", err)
+	if err := limit(&req); err != nil {
+		fmt.Fprintln(os.Stderr, "limiting the process:", err)
 		return 2
 	}
 	go func() {
 		_, _ = io.Copy(io.Discard, io.MultiReader(dec.Buffered(), in)) // its end is what counts
 		os.Exit(3)
 	}()
-	var ans answer
-	m, err := compile(context.Background(), &req)
+	ans, err := compile(context.Background(), &req)
 	if err != nil {
 		e := wasmatrix.AsError(err)
-		ans.Code, ans.Message = e.Code, e.Message
-	} else {
-		ans.Manifest = *m
+		ans = &answer{Code: e.Code, Message: e.Message}
 	}
-	if err := json.NewEncoder(out).Encode(&ans); err != nil {
-		fmt.Fprintln(os.Stderr, "compile: writing the answer:", err)
+	if err := json.NewEncoder(out).Encode(ans); err != nil {
+		fmt.Fprintln(os.Stderr, "writing the answer:", err)
 		return 2
 	}
 	return 0
 }
 
-func compile(ctx context.Context, req *request) (*manifest, error) {
+// compile leaves the metered module, its native code and what its source lines
+// are found by in the directory of the request.
+func compile(ctx context.Context, req *request) (*answer, error) {
 	source, err := os.ReadFile(req.Source)
 	if err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
@@ -70,7 +66,8 @@ func compile(ctx context.Context, req *request) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &manifest{Kind: out.Kind, Imports: out.Imports, Tables: out.Tables}
+	ans := &answer{Manifest: manifest{Kind: out.Kind, Imports: out.Imports, Tables: out.Tables}}
+	m := &ans.Manifest
 	if m.Module, err = write(req.Dir, moduleFile, out.Wasm); err != nil {
 		return nil, err
 	}
@@ -83,65 +80,53 @@ func compile(ctx context.Context, req *request) (*manifest, error) {
 			return nil, err
 		}
 	}
-	if _, err := load(ctx, req.Dir, out.Wasm); err != nil {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "%w", err)
-	}
-	code, before, err := codeFile(req.Dir)
-	if err != nil {
+	wasm := out.Wasm
+	source, out = nil, nil
+	if _, err := load(ctx, req.Dir, wasm); err != nil {
 		return nil, err
 	}
-
-	took, err := load(ctx, req.Dir, out.Wasm)
-	if err != nil {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "loading it again: %w", err)
-	}
-	_, after, err := codeFile(req.Dir)
+	code, err := codeFile(req.Dir)
 	if err != nil {
 		return nil, err
-	}
-	if !os.SameFile(before, after) {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the engine compiled the module again instead of loading it")
-	}
-	if limit := time.Duration(req.Load); took > limit {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "loading the compiled module takes %s, and at most %s are allowed",
-			took.Round(time.Millisecond), limit)
 	}
 	if m.Code, err = describe(code); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
 	}
-	return m, nil
+	return ans, rehearse(ctx, req, wasm, code, ans)
 }
 
-// load does what a node will do, in a runtime of its own, and returns the CPU
-// time that it took. The first time it compiles.
-func load(ctx context.Context, dir string, wasm []byte) (took time.Duration, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the compiler failed: %v", r)
-		}
-	}()
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
+// rehearse loads what has been compiled, as the node will, and refuses what
+// would take it too much.
+func rehearse(ctx context.Context, req *request, wasm []byte, code string, ans *answer) error {
+	// An open file keeps its identity from being given to another that takes its place.
+	f, err := os.Open(code)
 	if err != nil {
-		return 0, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
+		return wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
 	}
-	defer cache.Close(ctx)
-	r := wazero.NewRuntimeWithConfig(ctx, RuntimeConfig().WithCompilationCache(cache))
-	defer r.Close(ctx)
-	began := cpuTime()
-	c, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), wasm)
+	defer f.Close()
+	before, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
 	}
-	took = cpuTime() - began
-	return took, c.Close(ctx)
-}
-
-// codeFile returns the one file that wazero has written below dir.
-func codeFile(dir string) (string, os.FileInfo, error) {
-	found, err := filepath.Glob(filepath.Join(dir, "wazero-*", "*"))
-	if err != nil || len(found) != 1 {
-		return "", nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the engine has written %d files of code, not one", len(found))
+	// What compiling has left is not to be collected at the cost of loading.
+	runtime.GC()
+	cost, err := load(ctx, req.Dir, wasm)
+	if err != nil {
+		return wasmatrix.Errorf(wasmatrix.CodeOf(err), "loading it again: %s", wasmatrix.AsError(err).Message)
 	}
-	info, err := os.Stat(found[0])
-	return found[0], info, err
+	after, err := os.Stat(code)
+	if err != nil || !os.SameFile(before, after) {
+		return wasmatrix.Errorf(wasmatrix.CodeInternal, "the engine compiled the module again instead of loading it")
+	}
+	cost.bytes += uint64(ans.Manifest.Code.Bytes)
+	ans.LoadTime, ans.LoadBytes = int64(cost.time), cost.bytes
+	if limit := time.Duration(req.LoadTime); cost.time > limit {
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "loading the compiled module takes %s, and the limit is %s",
+			cost.time.Round(time.Millisecond), limit)
+	}
+	if cost.bytes > req.LoadBytes {
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "loading the compiled module takes %s of memory, and the limit is %s",
+			wasmatrix.FormatBytes(cost.bytes), wasmatrix.FormatBytes(req.LoadBytes))
+	}
+	return nil
 }

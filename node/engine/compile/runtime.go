@@ -1,17 +1,16 @@
 package compile
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wasmatrix/wasmatrix/abi"
-	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
 // features are what guests may use: WebAssembly 2.0, tail calls and extended
@@ -56,28 +55,48 @@ func allowed(module, name string) bool {
 		return wasiFunctions[name]
 	case abi.Module:
 		return abiFunctions[name]
-	case meter.HostModule:
-		return false
 	default:
 		return false
 	}
 }
 
-// codeDir returns the directory below dir in which wazero keeps native code; it
-// makes it. wazero alone knows the name, which has its version.
-func codeDir(dir string) (string, error) {
-	probe, err := os.MkdirTemp(dir, tempPrefix)
+// engine identifies what turns a metered module into native code.
+type engine struct {
+	dir  string // below which its files lie; wazero's version, architecture and system
+	file string // of the empty module; wazero hashes its format and the processor's features
+}
+
+// probe asks wazero by what names it keeps native code, which only it knows, by
+// having it compile a module of eight bytes below dir.
+func probe(dir string) (e engine, err error) {
+	defer func() {
+		if r := recover(); r != nil { // where wazero cannot compile for this machine
+			err = fmt.Errorf("the compiler does not run here: %v", r)
+		}
+	}()
+	temp, err := os.MkdirTemp(dir, tempPrefix)
+	if err != nil {
+		return e, err
+	}
+	defer os.RemoveAll(temp)
+	if _, err := load(context.Background(), temp, []byte("\x00asm\x01\x00\x00\x00")); err != nil {
+		return e, err
+	}
+	path, err := codeFile(temp)
+	if err != nil {
+		return e, err
+	}
+	return engine{dir: filepath.Base(filepath.Dir(path)), file: filepath.Base(path)}, nil
+}
+
+// codeFile returns the path of the one file that wazero has written below dir.
+func codeFile(dir string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "wazero-*", "*"))
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("the engine has written %d files of code, not one", len(found))
+	}
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(probe)
-	if _, err := wazero.NewCompilationCacheWithDir(probe); err != nil {
-		return "", err
-	}
-	found, err := filepath.Glob(filepath.Join(probe, "wazero-*-"+runtime.GOARCH+"-"+runtime.GOOS))
-	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("the engine keeps its code where it was not looked for: %v", found)
-	}
-	code := filepath.Join(dir, filepath.Base(found[0]))
-	return code, os.MkdirAll(code, 0o700)
+	return found[0], nil
 }
