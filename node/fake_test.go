@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -16,9 +17,16 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/node/engine"
+	"github.com/wasmatrix/wasmatrix/node/engine/compile"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is the compiler's process, too: the test binary executes itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == compile.Verb {
+		os.Exit(compile.Main(os.Stdin, os.Stdout))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // control is a control plane that takes reports as the state machine does.
 type control struct {

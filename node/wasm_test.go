@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/node/engine"
+	"github.com/wasmatrix/wasmatrix/node/engine/compile"
 	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
@@ -37,7 +39,7 @@ type world struct {
 
 func newWorld(tb testing.TB, cfg Config) *world {
 	tb.Helper()
-	e, err := engine.New(engine.Config{})
+	e, err := engine.New(engine.Config{Compile: compile.Config{Dir: tb.TempDir(), Command: []string{os.Args[0], compile.Verb}}})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -4,53 +4,49 @@ import (
 	"container/list"
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/cpu"
+	"github.com/wasmatrix/wasmatrix/node/engine/compile"
 )
 
-// Config says how an [Engine] compiles and what it keeps. The zero value works.
+// Config says how an [Engine] compiles and what it keeps.
 type Config struct {
-	// CacheDir keeps compiled code across restarts of the process; "" keeps it
-	// in memory only. Nothing else may write there: what it holds is run as
-	// native code.
-	CacheDir string
-	// CacheBytes bounds CacheDir when the engine is made, oldest files first;
-	// 0 means 4 GiB.
-	CacheBytes int64
+	// Compile says where and how modules are compiled. Its directory and
+	// command are required.
+	Compile compile.Config
 	// IdleModules is how many compiled modules that nothing uses stay in
 	// memory; 0 means 64.
 	IdleModules int
-	// Compilers is how many modules are compiled at a time; 0 means all cores
-	// but one.
-	Compilers int
-	Logger    hclog.Logger // nil discards
+	// Cores is how many guests run at a time; 0 means [runtime.GOMAXPROCS] at
+	// the time of New.
+	Cores  int
+	Logger hclog.Logger // nil discards
 }
 
-const (
-	defaultCacheBytes  = 4 << 30
-	defaultIdleModules = 64
-)
+const defaultIdleModules = 64
 
 // Engine compiles and runs modules. There is one for a process: wazero 1.12.0
 // corrupts code that several runtimes share through one cache (its issue 2511).
 // All methods may be called concurrently.
 type Engine struct {
-	log     hclog.Logger
-	cache   wazero.CompilationCache
-	runtime wazero.Runtime
-	base    wazero.ModuleConfig
-	known   map[string]map[string]bool // functions that guests may import
+	log      hclog.Logger
+	compiled *compile.Cache
+	cache    wazero.CompilationCache
+	runtime  wazero.Runtime
+	base     wazero.ModuleConfig
+	cores    *cpu.Scheduler
+	memory   atomic.Int64 // bytes of all linear memories
 
 	ctx       context.Context // ends when Close begins
 	cancel    context.CancelFunc
 	active    sync.WaitGroup // runs and loads
-	compiling chan struct{}  // one element for each compilation under way
 	idleLimit int
 
 	mu      sync.Mutex
@@ -59,80 +55,84 @@ type Engine struct {
 	idle    *list.List                   // of *shared, most recently used first; guarded by mu
 }
 
-// New makes an engine. An error means that CacheDir cannot be used.
+// New makes an engine. An error means that the compilation cache cannot be used.
 func New(cfg Config) (*Engine, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	if cfg.CacheBytes <= 0 {
-		cfg.CacheBytes = defaultCacheBytes
-	}
 	if cfg.IdleModules <= 0 {
 		cfg.IdleModules = defaultIdleModules
 	}
-	if cfg.Compilers <= 0 {
-		cfg.Compilers = max(1, runtime.GOMAXPROCS(0)-1)
+	if cfg.Compile.Logger == nil {
+		cfg.Compile.Logger = cfg.Logger
 	}
-	cache := wazero.NewCompilationCache()
-	if cfg.CacheDir != "" {
-		if err := pruneCache(cfg.CacheDir, cfg.CacheBytes); err != nil {
-			return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
-		}
-		var err error
-		if cache, err = wazero.NewCompilationCacheWithDir(cfg.CacheDir); err != nil {
-			return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
-		}
+	compiled, err := compile.Open(cfg.Compile)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(compiled.Dir())
+	if err != nil {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{
 		log:       cfg.Logger,
+		compiled:  compiled,
 		cache:     cache,
 		base:      baseConfig(),
+		cores:     cpu.New(cpu.Config{Slots: cfg.Cores}),
 		ctx:       ctx,
 		cancel:    cancel,
-		compiling: make(chan struct{}, cfg.Compilers),
 		idleLimit: cfg.IdleModules,
 		modules:   make(map[wasmatrix.Digest]*shared),
 		idle:      list.New(),
 	}
-	e.runtime = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCompilationCache(cache).
-		WithCloseOnContextDone(true))
-	if err := e.provideWASI(ctx); err != nil {
-		return nil, fmt.Errorf("wasi: %w", err)
+	e.runtime = wazero.NewRuntimeWithConfig(ctx, compile.RuntimeConfig().WithCompilationCache(cache))
+	if err := e.provideHost(ctx); err != nil {
+		return nil, fmt.Errorf("host functions: %w", err)
 	}
 	return e, nil
 }
 
-func (e *Engine) provideWASI(ctx context.Context) error {
-	compiled, err := wasi_snapshot_preview1.NewBuilder(e.runtime).Compile(ctx)
-	if err != nil {
-		return err
+// Usage is what an engine takes of the machine.
+type Usage struct {
+	Compiling   int           // modules being compiled, or waiting for it
+	Runnable    int           // guests on a core, or waiting for one
+	Cores       int           // that guests may use at a time
+	GuestMemory uint64        // bytes of all linear memories
+	CPU         time.Duration // that guests have spent on cores
+}
+
+// Usage tells what the engine takes at the moment.
+func (e *Engine) Usage() Usage {
+	st := e.cores.Stats()
+	return Usage{
+		Compiling: e.compiled.Active(), Runnable: st.Holding + st.Waiting, Cores: st.Slots,
+		GuestMemory: uint64(max(0, e.memory.Load())), CPU: st.Used,
 	}
-	names := make(map[string]bool)
-	for name := range compiled.ExportedFunctions() {
-		names[name] = true
-	}
-	e.known = map[string]map[string]bool{wasi_snapshot_preview1.ModuleName: names}
-	_, err = e.runtime.InstantiateModule(ctx, compiled, wazero.NewModuleConfig())
-	return err
+}
+
+// Prepare has a module compiled to disk in the background. It reports whether it
+// is there or will be; it declines while there is much to compile.
+func (e *Engine) Prepare(digest wasmatrix.Digest, fetch Fetch) bool {
+	return e.compiled.Prepare(digest, fetch)
 }
 
 // Close interrupts every run, waits for runs and loads to end, and frees what
-// was compiled. It may be called more than once. A compilation under way, and a
-// guest that recurses without a loop, are waited for, since wazero cannot
-// interrupt them.
+// was compiled. It may be called more than once.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	e.mu.Unlock()
 	e.cancel()
+	err := e.compiled.Close()
 	e.active.Wait()
 
 	ctx := context.Background()
-	err := e.runtime.Close(ctx)
-	if cerr := e.cache.Close(ctx); err == nil {
-		err = cerr
+	for _, c := range []interface{ Close(context.Context) error }{e.runtime, e.cache} {
+		if cerr := c.Close(ctx); err == nil {
+			err = cerr
+		}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -21,7 +22,9 @@ const (
 	Failed    Kind = "exit"      // exited with another code
 	Trap      Kind = "trap"      // executed something that traps
 	Memory    Kind = "memory"    // ended by itself after its memory limit had refused it
-	Deadline  Kind = "deadline"  // the deadline passed
+	CPU       Kind = "cpu"       // used up its fuel
+	Stack     Kind = "stack"     // nested calls too deeply
+	Deadline  Kind = "deadline"  // a deadline passed, of the run or of a call
 	Cancelled Kind = "cancelled" // the context of the run ended
 	Start     Kind = "start"     // could not be linked or instantiated
 	Host      Kind = "host"      // the engine or a host function failed
@@ -33,9 +36,28 @@ type Exit struct {
 	Kind    Kind
 	Code    *int32   // of proc_exit; nil where the guest did not call it
 	Message string   // "" with OK
-	Stack   []string // Wasm stack trace, innermost first; with Trap, Memory and Host
+	Stack   []string // Wasm stack trace, innermost first, at most MaxDetailFrames; with Trap, Memory, CPU, Stack and Host
 	// MemoryPeak is the largest size of linear memory, in bytes.
 	MemoryPeak uint64
+	Fuel       uint64        // used, in units of about one instruction
+	CPU        time.Duration // time on a core
+}
+
+// Err is what the caller of an invocation learns of a run that ended under it.
+func (e *Exit) Err() error {
+	details := func(err *wasmatrix.Error) error {
+		return err.With("kind", string(e.Kind)).With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
+	}
+	switch e.Kind {
+	case Deadline:
+		return details(wasmatrix.Errorf(wasmatrix.CodeTimeout, "%s; the instance was ended", e.Message))
+	case Cancelled:
+		return details(wasmatrix.Errorf(wasmatrix.CodeCommunication, "the instance was ended: %s", e.Message))
+	case OK, Failed:
+		return details(wasmatrix.Errorf(wasmatrix.CodeCrashDetected, "the instance exited with code %d", *e.Code))
+	default:
+		return details(wasmatrix.Errorf(wasmatrix.CodeCrashDetected, "%s: %s", e.Kind, e.Message))
+	}
 }
 
 func startFailure(message string) Exit {
@@ -55,41 +77,49 @@ func untraced(message string) Exit {
 // interrupted is the exit of a run whose context has ended.
 func interrupted(ctx context.Context) Exit {
 	cause := context.Cause(ctx)
-	if errors.Is(cause, errDeadline) {
-		return Exit{Kind: Deadline, Message: errDeadline.Error()}
+	if errors.Is(cause, errDeadline) || errors.Is(cause, errCallDeadline) {
+		return Exit{Kind: Deadline, Message: cause.Error()}
 	}
 	return Exit{Kind: Cancelled, Message: bounded(cause.Error(), wasmatrix.MaxCrashMessage)}
 }
 
 // classify tells what an error of wazero means. plain makes the exit of an
 // error that has no Wasm stack trace.
-func classify(ctx context.Context, err error, mem *memory, plain func(string) Exit) Exit {
+func (s *shared) classify(x *execution, err error, plain func(string) Exit) Exit {
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
-		return exited(ctx, exit.ExitCode(), mem)
+		return exited(x.Context, exit.ExitCode(), x.mem)
 	}
 	message, trace, traced := strings.Cut(err.Error(), "\nwasm stack trace:\n")
 	if !traced {
 		return plain(message)
 	}
 	trace, _, _ = strings.Cut(trace, "\n\n") // what follows is the stack of Go
-	exit := Exit{Kind: Trap, Stack: frames(trace)}
-	if host, ok := strings.CutSuffix(message, " (recovered by wazero)"); ok {
+	exit := Exit{Kind: Trap, Stack: s.frames(trace)}
+	host, failed := strings.CutSuffix(message, " (recovered by wazero)")
+	switch {
+	case errors.Is(err, errFuel):
+		exit.Kind, message = CPU, errFuel.Error()
+	case errors.Is(err, errDepth):
+		exit.Kind, message = Stack, errDepth.Error()
+	case failed:
 		exit.Kind, message = Host, host
-	} else if _, trap, ok := strings.Cut(message, "wasm error: "); ok {
-		message = trap
+	default:
+		message = strings.TrimPrefix(message, "wasm error: ")
+		if _, trap, ok := strings.Cut(message, "wasm error: "); ok { // of a start section
+			message = trap
+		}
 	}
 	exit.Message = bounded(message, wasmatrix.MaxCrashMessage)
 	if exit.Kind == Trap {
-		mem.blame(&exit)
+		x.mem.blame(&exit)
 	}
 	return exit
 }
 
 // exited is the exit of a guest that called proc_exit, or whose context ended.
-// wazero tells the latter by two codes that a guest may use as well, so the
-// context decides.
+// The latter is told by a code that a guest may use as well, so the context decides.
 func exited(ctx context.Context, code uint32, mem *memory) Exit {
-	if ctx.Err() != nil && (code == sys.ExitCodeContextCanceled || code == sys.ExitCodeDeadlineExceeded) {
+	if ctx.Err() != nil && code == sys.ExitCodeContextCanceled {
 		return interrupted(ctx)
 	}
 	c := int32(code)
@@ -99,27 +129,6 @@ func exited(ctx context.Context, code uint32, mem *memory) Exit {
 	exit := Exit{Kind: Failed, Code: &c, Message: fmt.Sprintf("exit code %d", c)}
 	mem.blame(&exit)
 	return exit
-}
-
-// frames reads a stack trace of wazero: a line for each frame, behind one tab,
-// and lines of source behind two.
-func frames(trace string) []string {
-	var out []string
-	for line := range strings.SplitSeq(trace, "\n") {
-		source := strings.HasPrefix(line, "\t\t")
-		line = strings.TrimSpace(line)
-		switch {
-		case line == "":
-		case source && len(out) > 0:
-			out[len(out)-1] = bounded(out[len(out)-1]+" "+line, wasmatrix.MaxCrashFrame)
-		case len(out) == wasmatrix.MaxCrashFrames:
-			return out
-		default:
-			// Instances have no name, which leaves a point before the function's.
-			out = append(out, bounded(strings.TrimPrefix(line, "."), wasmatrix.MaxCrashFrame))
-		}
-	}
-	return out
 }
 
 // bounded returns s as valid UTF-8 of at most n bytes.

@@ -3,16 +3,14 @@ package engine
 import (
 	"container/list"
 	"context"
-	"fmt"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/engine/compile"
+	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
 // Module is a hold on a compiled module, which is shared by all that loaded the
@@ -37,7 +35,8 @@ type shared struct {
 	err      error
 	compiled wazero.CompiledModule
 	kind     wasmatrix.ModuleKind
-	missing  []string // imports that no host module provides
+	tables   uint64                       // elements that its tables begin with
+	debug    func() (*meter.Debug, error) // nil where it has no source lines
 
 	refs   int                // holds, and those that wait for ready; guarded by e.mu
 	loaded bool               // guarded by e.mu
@@ -48,8 +47,8 @@ type shared struct {
 // Load compiles the module of a digest, or finds it compiled. The bytes are
 // fetched only where they are needed, and concurrent loads of a digest wait for
 // one result. Errors of fetch are returned as they are; a module that cannot be
-// compiled is WASM_RUNTIME_ERROR. When ctx ends Load returns, though the
-// compilation itself cannot be stopped. The caller releases the module.
+// compiled, or imports what no host provides, is WASM_RUNTIME_ERROR, and one that
+// takes too much RESOURCE_EXHAUSTED. The caller releases the module.
 func (e *Engine) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch) (*Module, error) {
 	s, err := e.hold(digest, fetch) //nolint:contextcheck // the load is for all who wait, not for this one
 	if err != nil {
@@ -144,55 +143,21 @@ func (e *Engine) drop(s *shared) {
 }
 
 func (s *shared) load(ctx context.Context, fetch Fetch) {
-	bytes, err := fetch(ctx)
-	if err != nil {
-		s.err = err
-		return
-	}
-	select {
-	case s.e.compiling <- struct{}{}:
-		defer func() { <-s.e.compiling }()
-	case <-ctx.Done():
-		s.err = context.Cause(ctx)
-		return
-	}
-	if s.compiled, err = s.e.compile(ctx, bytes); err != nil {
-		s.err = wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: %w", s.digest.Short(), err)
-		return
-	}
-	s.kind = wasmatrix.ModuleReactor
-	if _, ok := s.compiled.ExportedFunctions()[startCommand]; ok {
-		s.kind = wasmatrix.ModuleCommand
-	}
-	s.missing = s.e.missingImports(s.compiled)
-}
-
-func (e *Engine) compile(ctx context.Context, bytes []byte) (c wazero.CompiledModule, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			e.log.Error("the compiler panicked", "panic", r, "stack", string(debug.Stack()))
-			c, err = nil, fmt.Errorf("the compiler failed: %v", r)
+	s.err = s.e.compiled.Load(ctx, s.digest, compile.Fetch(fetch), func(a *compile.Artifact) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				s.e.log.Error("loading a module panicked", "module", s.digest.Short(), "panic", r, "stack", string(debug.Stack()))
+				err = wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: the engine failed: %v", s.digest.Short(), r)
+			}
+		}()
+		// It finds the code that the child has compiled.
+		s.compiled, err = s.e.runtime.CompileModule(ctx, a.Wasm)
+		if err != nil {
+			return wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: %w", s.digest.Short(), err)
 		}
-	}()
-	return e.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, cap(e.compiling)), bytes)
-}
-
-// missingImports names the functions and memories that a module imports and
-// that nothing here provides. Tables and globals are not told by wazero; a
-// module that imports those fails when it is instantiated.
-func (e *Engine) missingImports(c wazero.CompiledModule) []string {
-	var missing []string
-	for _, f := range c.ImportedFunctions() {
-		if module, name, _ := f.Import(); !e.known[module][name] {
-			missing = append(missing, module+"."+name)
-		}
-	}
-	for _, m := range c.ImportedMemories() {
-		module, name, _ := m.Import()
-		missing = append(missing, module+"."+name)
-	}
-	slices.Sort(missing)
-	return slices.Compact(missing)
+		s.kind, s.tables, s.debug = a.Kind, a.Tables, a.Debug
+		return nil
+	})
 }
 
 // Digest names the module.
@@ -201,18 +166,10 @@ func (m *Module) Digest() wasmatrix.Digest { return m.s.digest }
 // Kind tells whether a run ends by itself.
 func (m *Module) Kind() wasmatrix.ModuleKind { return m.s.kind }
 
-// Missing lists the imports that the engine does not provide, as "module.name",
-// sorted. A module that has any cannot run.
-func (m *Module) Missing() []string { return m.s.missing }
-
 // Release gives the hold back; no run may be under way or follow. It may be
 // called more than once.
 func (m *Module) Release() {
 	if m.released.CompareAndSwap(false, true) {
 		m.s.e.drop(m.s)
 	}
-}
-
-func describeMissing(missing []string) string {
-	return "imports that no host module provides: " + strings.Join(missing, ", ")
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,9 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
 // The functions by which WASI modules are begun.
@@ -27,16 +28,25 @@ const (
 
 // RunConfig is what one run is given.
 type RunConfig struct {
-	Args []string // with the program's name first
-	Env  map[string]string
+	Args  []string // with the program's name first
+	Env   map[string]string
+	Stdin []byte // followed by the end of the file
 	// Stdout and Stderr are written from the goroutine of the run, with slices
 	// that are the guest's memory: a writer copies what it keeps. nil discards.
 	Stdout, Stderr io.Writer
-	// MemoryLimit bounds linear memory in bytes; 0 means that of
-	// [wasmatrix.DefaultLimits].
+	// MemoryLimit bounds linear memory and the tables that the module begins
+	// with, in bytes; 0 means that of [wasmatrix.DefaultLimits].
 	MemoryLimit uint64
+	// CPU is the guest's share in thousandths of a core; 0 means that of
+	// [wasmatrix.DefaultLimits].
+	CPU uint32
+	// Fuel bounds the instructions of the run, in units of about one; 0 does not.
+	Fuel uint64
 	// Deadline bounds the run, counted from when the guest begins; 0 does not.
 	Deadline time.Duration
+	// Calls are invocations, which a reactor takes one at a time while it runs.
+	// A command takes none. It may be nil.
+	Calls <-chan *Call
 	// OnRunning is called at most once, from the goroutine of the run: before
 	// the first instruction of a command's _start, or after a reactor's
 	// _initialize. It may be nil.
@@ -46,26 +56,15 @@ type RunConfig struct {
 var errDeadline = errors.New("the deadline passed")
 
 // Run instantiates the module and blocks until the guest has ended: a command
-// by itself, a reactor when ctx ends, either when ctx or the deadline ends it.
-// No panic of the engine or of a host function leaves it.
+// by itself, a reactor when ctx ends, either when ctx or the deadline ends it, or
+// when it traps. Whatever the guest does, it has ended soon after ctx has: after a
+// slice of its fuel. No panic of the engine or of a host function leaves it.
 func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 	e := m.s.e
 	if m.released.Load() || !e.enter() {
 		return Exit{Kind: Host, Message: "the module was released or the engine is closed"}
 	}
 	defer e.active.Done()
-
-	mem := newMemory(cfg.MemoryLimit)
-	defer func() {
-		if r := recover(); r != nil {
-			exit = e.recovered(r)
-		}
-		exit.MemoryPeak = mem.peak
-		mem.release()
-	}()
-	if len(m.s.missing) > 0 {
-		return startFailure(describeMissing(m.s.missing))
-	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -75,47 +74,75 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 		ctx, stop = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
 		defer stop()
 	}
+	if cfg.CPU == 0 {
+		cfg.CPU = wasmatrix.DefaultLimits.CPU
+	}
+	x := &execution{
+		Context: ctx, e: e, share: e.cores.Join(cfg.CPU), mem: newMemory(cfg.MemoryLimit),
+		budget: cfg.Fuel, slice: firstSlice,
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			exit = e.recovered(r)
+		}
+		x.leave()
+		x.share.Leave()
+		exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, x.share.Used()
+		x.mem.release()
+	}()
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
-	return m.s.run(experimental.WithMemoryAllocator(ctx, mem), cfg, mem)
+	return m.s.run(x, cfg)
 }
 
-func (s *shared) run(ctx context.Context, cfg RunConfig, mem *memory) Exit {
-	mod, err := s.e.runtime.InstantiateModule(ctx, s.compiled, s.e.moduleConfig(ctx, cfg))
-	if err != nil {
-		return classify(ctx, err, mem, startFailure)
+func (s *shared) run(x *execution, cfg RunConfig) Exit {
+	// Instantiating runs the start section, and copies the data segments.
+	if x.enter() != nil {
+		return interrupted(x.Context)
 	}
-	// The guest is no longer executing when this runs: wazero's own closer acts
-	// within a call only.
-	defer func() { _ = mod.Close(context.WithoutCancel(ctx)) }()
+	mod, err := s.e.runtime.InstantiateModule(experimental.WithMemoryAllocator(x, x.mem), s.compiled, s.e.moduleConfig(x, cfg))
+	if err != nil {
+		return s.classify(x, err, startFailure)
+	}
+	defer func() { _ = mod.Close(context.WithoutCancel(x.Context)) }() // nothing of the guest is executing
+	defer x.settle(mod)
 
 	if s.kind == wasmatrix.ModuleCommand {
-		return s.call(ctx, mod, startCommand, cfg.OnRunning, mem)
+		if cfg.OnRunning != nil {
+			cfg.OnRunning()
+		}
+		return s.start(x, mod, startCommand)
 	}
 	if mod.ExportedFunction(startReactor) != nil {
-		if exit := s.call(ctx, mod, startReactor, nil, mem); exit.Kind != OK || exit.Code != nil {
+		if exit := s.start(x, mod, startReactor); exit.Kind != OK || exit.Code != nil {
 			return exit
 		}
 	}
+	x.leave()
 	if cfg.OnRunning != nil {
 		cfg.OnRunning()
 	}
-	<-ctx.Done()
-	return interrupted(ctx)
+	return s.serve(x, mod, cfg.Calls)
 }
 
-// call runs an exported function to its end. An exit that has no code means
-// that the function returned.
-func (s *shared) call(ctx context.Context, mod api.Module, name string, begin func(), mem *memory) Exit {
-	f := mod.ExportedFunction(name)
-	if begin != nil {
-		begin()
-	}
-	if _, err := f.Call(ctx); err != nil {
-		return classify(ctx, err, mem, untraced)
+// start runs a function that begins a module to its end. An exit that has no
+// code means that the function returned.
+func (s *shared) start(x *execution, mod api.Module, name string) Exit {
+	if _, err := mod.ExportedFunction(name).Call(x); err != nil {
+		return s.classify(x, err, untraced)
 	}
 	return Exit{Kind: OK}
+}
+
+// settle counts the fuel that the guest has used of its last slice.
+func (x *execution) settle(mod api.Module) {
+	if g := mod.ExportedGlobal(meter.ExportFuel); g != nil {
+		if left := g.Get(); left <= x.granted {
+			x.spent += x.granted - left
+			x.granted = left
+		}
+	}
 }
 
 // recovered turns a panic of wazero or of a host function into an exit.
@@ -136,31 +163,22 @@ func baseConfig() wazero.ModuleConfig {
 		WithOsyield(runtime.Gosched)
 }
 
-func (e *Engine) moduleConfig(ctx context.Context, cfg RunConfig) wazero.ModuleConfig {
+func (e *Engine) moduleConfig(x *execution, cfg RunConfig) wazero.ModuleConfig {
 	c := e.base.
-		WithNanosleep(func(ns int64) { sleep(ctx, time.Duration(ns)) }).
-		WithRandSource(random{ctx}).
+		WithNanosleep(func(ns int64) { x.sleep(time.Duration(ns)) }).
+		WithRandSource(random{x}).
 		WithArgs(cfg.Args...)
+	if len(cfg.Stdin) > 0 {
+		c = c.WithStdin(guarded{x: x, r: bytes.NewReader(cfg.Stdin)})
+	}
 	if cfg.Stdout != nil {
-		c = c.WithStdout(cfg.Stdout)
+		c = c.WithStdout(guarded{x: x, w: cfg.Stdout})
 	}
 	if cfg.Stderr != nil {
-		c = c.WithStderr(cfg.Stderr)
+		c = c.WithStderr(guarded{x: x, w: cfg.Stderr})
 	}
 	for _, k := range slices.Sorted(maps.Keys(cfg.Env)) {
 		c = c.WithEnv(k, cfg.Env[k])
 	}
 	return c
-}
-
-// sleep parks the goroutine, so that a sleeping guest costs no thread. When ctx
-// ends it unwinds the guest from where it is, as proc_exit does.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		panic(sys.NewExitError(sys.ExitCodeContextCanceled))
-	}
 }

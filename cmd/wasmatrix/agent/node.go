@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -23,6 +25,7 @@ import (
 	"github.com/wasmatrix/wasmatrix/module"
 	"github.com/wasmatrix/wasmatrix/node"
 	"github.com/wasmatrix/wasmatrix/node/engine"
+	"github.com/wasmatrix/wasmatrix/node/engine/compile"
 	"github.com/wasmatrix/wasmatrix/rpc"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 )
@@ -80,11 +83,22 @@ func (w *worker) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	cores := runtime.GOMAXPROCS(0)
 	if w.engine, err = engine.New(engine.Config{
-		CacheDir: filepath.Join(dir, "compiled"), CacheBytes: int64(w.cfg.Node.ModuleCache), Logger: w.log.Named("engine"),
+		Compile: compile.Config{
+			Dir: filepath.Join(dir, "compiled"), DirBytes: int64(w.cfg.Node.ModuleCache), Command: []string{self, compile.Verb},
+		},
+		Cores: cores, Logger: w.log.Named("engine"),
 	}); err != nil {
 		return err
 	}
+	// A guest on a core holds a P until it comes by. The others are for all that
+	// must go on meanwhile: leases, reports, the API.
+	runtime.GOMAXPROCS(cores + spareProcs)
 	w.onClose(func() { w.logError("closing the engine", w.engine.Close()) })
 	if w.gossip, err = w.openGossip(dir, addr); err != nil {
 		return err
@@ -148,6 +162,9 @@ func (w *worker) fetcher() func(context.Context, wasmatrix.Digest, io.Writer) er
 		return transfer.Fetch(ctx, servers[rand.IntN(len(servers))], d, out)
 	}
 }
+
+// spareProcs is how many Ps a node has beside those that guests may hold.
+const spareProcs = 2
 
 // How long a node may take to end its guests, and then itself; together less
 // than its server, or a supervisor, waits.

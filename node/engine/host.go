@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/wasmatrix/wasmatrix/abi"
+	"github.com/wasmatrix/wasmatrix/node/meter"
+)
+
+// What ends a guest, with a stack trace.
+var (
+	errFuel  = errors.New("fuel budget used up")
+	errDepth = errors.New("call depth exceeded")
+)
+
+// provideHost makes the modules that guests import from.
+func (e *Engine) provideHost(ctx context.Context) error {
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, e.runtime); err != nil {
+		return err
+	}
+	if _, err := e.meterHost().Instantiate(ctx); err != nil {
+		return err
+	}
+	_, err := e.abiHost().Instantiate(ctx)
+	return err
+}
+
+const (
+	i32 = api.ValueTypeI32
+	i64 = api.ValueTypeI64
+)
+
+// meterHost is what metered modules call.
+func (e *Engine) meterHost() wazero.HostModuleBuilder {
+	b := e.runtime.NewHostModuleBuilder(meter.HostModule)
+	b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
+		stack[0] = executionOf(ctx).refill(int64(stack[0]))
+	}), []api.ValueType{i64}, []api.ValueType{i64}).Export(meter.FuncRefill)
+	b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(_ context.Context, stack []uint64) {
+		if int32(stack[0]) == meter.TrapStack {
+			panic(errDepth)
+		}
+		panic(errors.New("the module was ended by an unknown reason"))
+	}), []api.ValueType{i32}, nil).Export(meter.FuncTrap)
+	return b
+}
+
+// abiHost is what package abi describes.
+func (e *Engine) abiHost() wazero.HostModuleBuilder {
+	b := e.runtime.NewHostModuleBuilder(abi.Module)
+	export := func(name string, params int, f func(x *execution, mod api.Module, p []uint64) int32) {
+		types := make([]api.ValueType, params)
+		for i := range types {
+			types[i] = i32
+		}
+		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
+			stack[0] = api.EncodeI32(f(executionOf(ctx), mod, stack))
+		}), types, []api.ValueType{i32}).Export(name)
+	}
+	export(abi.InputLen, 0, func(x *execution, _ api.Module, _ []uint64) int32 {
+		if x.call == nil {
+			return 0
+		}
+		return int32(len(x.call.Data))
+	})
+	export(abi.InputRead, 3, func(x *execution, mod api.Module, p []uint64) int32 {
+		offset, ptr, n := uint32(p[0]), uint32(p[1]), uint32(p[2])
+		if x.call == nil {
+			return -int32(abi.ErrNoCall)
+		}
+		return x.call.read(mod.Memory(), offset, ptr, n)
+	})
+	export(abi.OutputWrite, 2, func(x *execution, mod api.Module, p []uint64) int32 {
+		if x.call == nil || !x.call.Bytes {
+			return -int32(abi.ErrNoCall)
+		}
+		return x.call.write(mod.Memory(), uint32(p[0]), uint32(p[1]))
+	})
+	return b
+}
+
+// guarded makes a safe point of what a guest reads and writes by the gigabyte, or
+// in millions of pieces by one call.
+type guarded struct {
+	x *execution
+	w io.Writer
+	r io.Reader
+}
+
+// Write implements [io.Writer].
+func (g guarded) Write(p []byte) (int, error) {
+	g.x.busy()
+	return g.w.Write(p)
+}
+
+// Read implements [io.Reader].
+func (g guarded) Read(p []byte) (int, error) {
+	g.x.busy()
+	return g.r.Read(p)
+}

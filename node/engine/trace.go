@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/meter"
+)
+
+// added tells frames of what the meter has put into the module, which are no
+// concern of its author.
+func added(frame string) bool {
+	return strings.HasPrefix(frame, meter.HostModule+".") || strings.HasPrefix(frame, ".refuel(") ||
+		strings.HasPrefix(frame, ".refuel and check depth(")
+}
+
+// more is how wazero ends a trace of which it has left out the rest.
+const more = "... maybe followed by omitted frames"
+
+// frames reads a stack trace of wazero: a line for each frame, behind one tab,
+// and behind two, where the module has debug information, the frame's place in
+// the code, from which the source lines are found.
+func (s *shared) frames(trace string) []string {
+	var out []string
+	var lines *sourceLines
+	skip := false
+	for line := range strings.SplitSeq(trace, "\n") {
+		place := strings.HasPrefix(line, "\t\t")
+		line = strings.TrimSpace(line)
+		if !place {
+			skip = line == "" || added(line)
+		}
+		switch {
+		case skip:
+		case line == more:
+			return append(out, "(deeper frames are not shown)")
+		case place && len(out) > 0:
+			if lines == nil {
+				lines = s.sourceLines()
+			}
+			if offset, ok := codeOffset(line); ok {
+				out[len(out)-1] = bounded(out[len(out)-1]+lines.at(offset), wasmatrix.MaxCrashFrame)
+			}
+		case len(out) == wasmatrix.MaxDetailFrames:
+			return out
+		case !place:
+			// Instances have no name, which leaves a point before the function's.
+			out = append(out, bounded(strings.TrimPrefix(line, "."), wasmatrix.MaxCrashFrame))
+		}
+	}
+	return out
+}
+
+// codeOffset reads "0x1f: ...".
+func codeOffset(line string) (uint32, bool) {
+	hex, _, ok := strings.Cut(line, ":")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(hex, 0, 32)
+	return uint32(n), err == nil
+}
