@@ -30,7 +30,6 @@ type AgentConfig struct {
 
 // AgentServer is the API of a node process: an [http.Handler] for [Serve].
 type AgentServer struct {
-	apiconnect.UnimplementedNodeAgentServiceHandler
 	agent   Agent
 	handler http.Handler
 	closing context.Context //nolint:containedctx // of everything that lasts as long as the server
@@ -107,6 +106,50 @@ func (s *AgentServer) Attach(ctx context.Context, m *api.AttachRequest, stream *
 	case <-s.closing.Done():
 		return errClosing()
 	}
+}
+
+// Invoke implements NodeAgentService.
+func (s *AgentServer) Invoke(ctx context.Context, m *api.InvokeRequest) (*api.InvokeResponse, error) {
+	inv, err := invocation(m.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.agent.Invoke(ctx, inv)
+	if err != nil {
+		return nil, err
+	}
+	res, err := wire.InvocationResultTo(result)
+	if err != nil {
+		return nil, err
+	}
+	return &api.InvokeResponse{Response: res}, nil
+}
+
+// GetCrashDetails implements NodeAgentService.
+func (s *AgentServer) GetCrashDetails(_ context.Context, m *api.GetCrashDetailsRequest) (*api.GetCrashDetailsResponse, error) {
+	id, err := instanceID(m.GetInstanceId())
+	if err != nil {
+		return nil, err
+	}
+	res := &api.GetCrashDetailsResponse{}
+	for _, d := range s.agent.CrashDetails(id) {
+		res.Details = append(res.Details, wire.CrashDetailTo(d))
+	}
+	return res, nil
+}
+
+// GetUsage implements NodeAgentService.
+func (s *AgentServer) GetUsage(_ context.Context, m *api.GetUsageRequest) (*api.GetUsageResponse, error) {
+	return &api.GetUsageResponse{Usage: wire.UsageTo(s.agent.Usage(m.GetCollect()))}, nil
+}
+
+// PrepareModule implements NodeAgentService.
+func (s *AgentServer) PrepareModule(_ context.Context, m *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error) {
+	digest, err := wasmatrix.ParseDigest(m.GetModule())
+	if err != nil {
+		return nil, field(err, "module")
+	}
+	return &api.PrepareModuleResponse{Accepted: s.agent.Prepare(digest)}, nil
 }
 
 // Logs implements NodeAgentService.

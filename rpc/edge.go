@@ -117,6 +117,8 @@ func (e *edge) limit(path string) int64 {
 	switch {
 	case path == apiconnect.InstanceServiceStartInstanceProcedure:
 		return e.maxModule/3*4 + e.maxCall // module_bytes are base64 in JSON
+	case path == apiconnect.InstanceServiceInvokeInstanceProcedure:
+		return wasmatrix.MaxInvokeData/3*4 + e.maxCall // data is, too
 	case service == apiconnect.ControlServiceName, service == apiconnect.NodeAgentServiceName:
 		return maxInternal
 	case procedures[path].stream:

@@ -8,16 +8,12 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
-// instances serves InstanceService; starting, watching and logs have files of
-// their own.
-type instances struct {
-	apiconnect.UnimplementedInstanceServiceHandler
-	*Server
-}
+// instances serves InstanceService; starting, watching, logs, invocations and
+// crashes have files of their own.
+type instances struct{ *Server }
 
 // Bounds of StopInstanceRequest.timeout.
 const maxStopTimeout = time.Hour
@@ -144,22 +140,6 @@ func (i *instances) QueryInstance(ctx context.Context, m *api.QueryInstanceReque
 	res := &api.QueryInstanceResponse{Instance: wire.InstanceTo(inst)}
 	for a := range snap.Assignments(inst.ID) {
 		res.Capabilities = append(res.Capabilities, wire.CapabilityTo(a))
-	}
-	return res, nil
-}
-
-func (i *instances) GetCrashInfo(ctx context.Context, m *api.GetCrashInfoRequest) (*api.GetCrashInfoResponse, error) {
-	snap, inst, err := i.readInstance(ctx, m.GetInstanceId(), m.GetReadMode())
-	if err != nil {
-		return nil, err
-	}
-	res := &api.GetCrashInfoResponse{Crashed: inst.Status == wasmatrix.StatusCrashed, CrashCount: inst.Crashes}
-	for _, c := range snap.Crashes(inst.ID) {
-		res.Crashes = append(res.Crashes, wire.CrashTo(c))
-	}
-	if n := len(res.Crashes); n > 0 && inst.LastError != "" {
-		last := res.Crashes[n-1]
-		res.LastError = &api.Error{Code: string(inst.LastError), Message: last.GetMessage(), Time: last.GetTime(), Details: map[string]string{"kind": last.GetKind()}}
 	}
 	return res, nil
 }

@@ -24,13 +24,19 @@ type interceptor struct {
 	callTimeout time.Duration
 }
 
+// patient are the procedures that wait for as long as their message says.
+var patient = map[string]bool{
+	apiconnect.InstanceServiceStopInstanceProcedure:   true,
+	apiconnect.InstanceServiceInvokeInstanceProcedure: true,
+	apiconnect.NodeAgentServiceInvokeProcedure:        true,
+}
+
 // WrapUnary implements connect.Interceptor.
 func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		var res connect.AnyResponse
 		err := i.around(ctx, req.Spec(), req.Peer(), func() (err error) {
-			// StopInstance waits for as long as its message says.
-			if _, ok := ctx.Deadline(); !ok && req.Spec().Procedure != apiconnect.InstanceServiceStopInstanceProcedure {
+			if _, ok := ctx.Deadline(); !ok && !patient[req.Spec().Procedure] {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, i.callTimeout)
 				defer cancel()

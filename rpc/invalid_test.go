@@ -74,6 +74,20 @@ var invalid = []struct {
 	{"query of what is not there", "InstanceService/QueryInstance", `{"instanceId":"i"}`, "INSTANCE_NOT_FOUND", ""},
 	{"query in an unknown mode", "InstanceService/QueryInstance", `{"instanceId":"i","readMode":9}`, "INVALID_REQUEST", "read_mode"},
 	{"crash info of what is not there", "InstanceService/GetCrashInfo", `{"instanceId":"i"}`, "INSTANCE_NOT_FOUND", ""},
+	{"standard input too large", "InstanceService/StartInstance", `{"moduleName":"m","stdin":"` + strings.Repeat("AAAA", 64<<10/3+1) + `"}`, "VALIDATION_ERROR", "stdin"},
+	{"invoke without ID", "InstanceService/InvokeInstance", `{"function":"f"}`, "INVALID_REQUEST", "instance_id"},
+	{"invoke without function", "InstanceService/InvokeInstance", `{"instanceId":"final"}`, "INVALID_REQUEST", "function"},
+	{"invoke with numbers and bytes", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","args":[1],"data":""}`, "INVALID_REQUEST", "args"},
+	{"invoke with what is no number", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","args":[1,"one"]}`, "INVALID_REQUEST", "args"},
+	{"invoke with a list", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","args":[[1]]}`, "INVALID_REQUEST", "args"},
+	{"invoke with true", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","args":[true]}`, "INVALID_REQUEST", "args"},
+	{"invoke with too many arguments", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","args":[` + strings.Repeat("1,", 256) + `1]}`, "VALIDATION_ERROR", "args"},
+	{"invoke with a negative timeout", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","timeout":"-1s"}`, "VALIDATION_ERROR", "timeout"},
+	{"invoke with too long a timeout", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","timeout":"601s"}`, "VALIDATION_ERROR", "timeout"},
+	{"invoke with too much data", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f","data":"` + strings.Repeat("AAAA", 4<<20/3+1) + `"}`, "RESOURCE_EXHAUSTED", "data"},
+	{"invoke of what is not there", "InstanceService/InvokeInstance", `{"instanceId":"i","function":"f"}`, "INSTANCE_NOT_FOUND", ""},
+	{"invoke of what is final", "InstanceService/InvokeInstance", `{"instanceId":"final","function":"f"}`, "CONFLICT", ""},
+	{"invoke of a command", "InstanceService/InvokeInstance", `{"instanceId":"command","function":"f"}`, "VALIDATION_ERROR", "instance_id"},
 	{"list with a bad selector", "InstanceService/ListInstances", `{"selectors":["!"]}`, "VALIDATION_ERROR", "selectors"},
 	{"list of an unknown status", "InstanceService/ListInstances", `{"statuses":[99]}`, "INVALID_REQUEST", "statuses"},
 	{"list with too large a page", "InstanceService/ListInstances", `{"pageSize":10001}`, "VALIDATION_ERROR", "page_size"},
@@ -112,7 +126,8 @@ var invalid = []struct {
 	{"report of an unknown status", "ControlService/ReportStatus", `{"nodeId":"n1","bootId":"b","reports":[{"status":99}]}`, "INVALID_REQUEST", "status"},
 }
 
-// invalidCluster has module m, node n1 and the final instance "final".
+// invalidCluster has module m, node n1, the final instance "final", and
+// "command" of a module that is one.
 func invalidCluster(t *testing.T) *rpctest.Cluster {
 	c := newCluster(t, 2)
 	addNode(t, c, "n1", "127.0.0.1:1")
@@ -121,6 +136,13 @@ func invalidCluster(t *testing.T) *rpctest.Cluster {
 		t.Fatal(e)
 	}
 	report(t, c, "n1", "final", 1, wasmatrix.StatusStopped)
+	command := wasmatrix.Module{Digest: wasmatrix.DigestOf([]byte("command")), Size: 8, Kind: wasmatrix.ModuleCommand}
+	if _, err := c.Servers[0].Propose(t.Context(), wasmatrix.AddModule{At: 2, Name: "command", Module: &command}); err != nil {
+		t.Fatal(err)
+	}
+	if _, e := call(t, c.Servers[0].Addr, "InstanceService/StartInstance", `{"moduleName":"command","instanceId":"command"}`); e != nil {
+		t.Fatal(e)
+	}
 	return c
 }
 

@@ -60,7 +60,7 @@ type logFollower struct {
 }
 
 func (f *logFollower) run(ctx context.Context) error {
-	inst, err := f.instance()
+	inst, err := f.instance(f.id)
 	for err == nil {
 		if inst.Node == "" {
 			if !f.request.GetFollow() || inst.Status.Final() {
@@ -85,18 +85,6 @@ func (f *logFollower) run(ctx context.Context) error {
 	return err
 }
 
-// instance finds the instance, on the leader if it is not known here: an error
-// of this server is sent only where the leader has the same.
-func (f *logFollower) instance() (*wasmatrix.Instance, error) {
-	if inst, ok := f.cfg.State.Snapshot().Instance(f.id); ok {
-		return inst, nil
-	}
-	if err := leading(f.cfg.Leadership); err != nil {
-		return nil, err
-	}
-	return nil, instanceNotFound(f.id)
-}
-
 // changed waits until the instance is final or placed elsewhere. A failure of its
 // node is returned unless that happens soon.
 func (f *logFollower) changed(ctx context.Context, was *wasmatrix.Instance, failure error) (*wasmatrix.Instance, error) {
@@ -107,7 +95,7 @@ func (f *logFollower) changed(ctx context.Context, was *wasmatrix.Instance, fail
 		patience = t.C
 	}
 	for {
-		inst, err := f.instance()
+		inst, err := f.instance(f.id)
 		if err != nil || inst.Status.Final() || inst.Node != "" && (inst.Node != was.Node || inst.Epoch != was.Epoch) {
 			return inst, err
 		}

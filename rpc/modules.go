@@ -87,6 +87,9 @@ func (s *modules) PushModule(ctx context.Context, stream *connect.ClientStream[a
 	if err != nil {
 		return nil, err
 	}
+	if !existed {
+		s.prepare(m.Digest)
+	}
 	return &api.PushModuleResponse{Module: s.moduleTo(s.cfg.State.Snapshot(), m), Existed: existed}, nil
 }
 

@@ -45,7 +45,15 @@ func (n *nodes) GetNode(ctx context.Context, m *api.GetNodeRequest) (*api.GetNod
 	if !ok {
 		return nil, nodeNotFound(id)
 	}
-	return &api.GetNodeResponse{Node: wire.NodeTo(node, snap.Usage(id))}, nil
+	res := &api.GetNodeResponse{Node: wire.NodeTo(node, snap.Usage(id))}
+	if node.Status == wasmatrix.NodeUp {
+		asking, cancel := detailContext(ctx)
+		defer cancel()
+		if res.Usage, err = n.agents.Usage(asking, node.Addr, false); err != nil {
+			n.cfg.Logger.Debug("a node did not tell what it uses", "node", id, "error", err)
+		}
+	}
+	return res, nil
 }
 
 func (n *nodes) DrainNode(ctx context.Context, m *api.DrainNodeRequest) (*api.DrainNodeResponse, error) {

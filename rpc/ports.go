@@ -166,6 +166,20 @@ type Agent interface {
 	// with Follow what is written until the execution is over for good. It
 	// returns the error of emit, of ctx, or INSTANCE_NOT_FOUND.
 	Logs(ctx context.Context, q LogQuery, emit func(LogPiece) error) error
+	// Invoke calls a function of an instance and waits for its result. Its errors
+	// are INSTANCE_NOT_FOUND where the node does not have it, CONFLICT where it is
+	// final, VALIDATION_ERROR and INVALID_REQUEST for what cannot be called so,
+	// RESOURCE_EXHAUSTED where too many wait, CRASH_DETECTED, and TIMEOUT, with
+	// outcome unknown where it had begun.
+	Invoke(context.Context, wasmatrix.Invocation) (wasmatrix.InvocationResult, error)
+	// CrashDetails is what the node remembers of the crashes of an instance,
+	// oldest first; nothing of one that it does not know.
+	CrashDetails(wasmatrix.InstanceID) []wasmatrix.CrashDetail
+	// Usage is what the process takes, after a garbage collection if collect.
+	Usage(collect bool) wasmatrix.NodeUsage
+	// Prepare offers a module to be fetched and compiled ahead, and does not wait
+	// for that. It returns false where the node declines.
+	Prepare(wasmatrix.Digest) bool
 }
 
 // LogStream is one of the two outputs of a guest, or both.

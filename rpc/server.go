@@ -87,6 +87,12 @@ type Server struct {
 	agents  *client.Agents
 	feed    *feed
 
+	preparing chan struct{} // has one for each module that is being offered to nodes
+
+	mu     sync.Mutex
+	closed bool           // guarded by mu: no work begins
+	work   sync.WaitGroup // what goes on behind calls; Add with mu held
+
 	closing context.Context //nolint:containedctx // of everything that lasts as long as the server
 	close   context.CancelFunc
 	once    sync.Once
@@ -95,7 +101,7 @@ type Server struct {
 // NewServer makes the API of a server. Close it.
 func NewServer(cfg Config) *Server {
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, agents: client.NewAgents(cfg.Transport), feed: newFeed(cfg.State)}
+	s := &Server{cfg: cfg, agents: client.NewAgents(cfg.Transport), feed: newFeed(cfg.State), preparing: make(chan struct{}, maxPreparing)}
 	s.closing, s.close = context.WithCancel(context.Background())
 
 	e := &edge{
@@ -106,7 +112,7 @@ func NewServer(cfg Config) *Server {
 		},
 	}
 	opts := e.options()
-	e.handle(apiconnect.NewInstanceServiceHandler(&instances{Server: s}, opts...))
+	e.handle(apiconnect.NewInstanceServiceHandler(&instances{s}, opts...))
 	e.handle(apiconnect.NewCapabilityServiceHandler(&capabilities{s}, opts...))
 	e.handle(apiconnect.NewModuleServiceHandler(&modules{s}, opts...))
 	e.handle(apiconnect.NewModuleReplicationServiceHandler(&replication{s}, opts...))
@@ -136,10 +142,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // disturbed: shutting down the HTTP server waits for them.
 func (s *Server) Close() error {
 	s.once.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
 		s.close()
 		s.feed.close()
+		s.work.Wait()
 	})
 	return nil
+}
+
+// begin runs f on a goroutine that Close waits for; f must end with closing. It
+// returns false once the server is closed.
+func (s *Server) begin(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.work.Go(f)
+	return true
 }
 
 // errClosing ends the streams of a server that shuts down.

@@ -110,6 +110,7 @@ func assignmentsOf(id wasmatrix.InstanceID, grants []*api.CapabilityGrant) ([]*w
 func (i *instances) specOf(ctx context.Context, m *api.StartInstanceRequest) (*wasmatrix.Spec, []byte, error) {
 	spec := wasmatrix.Spec{
 		Args: m.GetArgs(), Env: m.GetEnv(), Labels: m.GetLabels(), Exclusive: m.GetExclusive(), Queue: m.GetQueue(),
+		Stdin: m.GetStdin(),
 	}
 	var err error
 	if spec.Constraints, err = wire.ConstraintsFrom(m.GetConstraints(), "constraints"); err != nil {

@@ -280,6 +280,11 @@ type node struct {
 	pieces []rpc.LogPiece
 	ended  chan struct{} // a follower waits for it
 
+	invoke   func(context.Context, wasmatrix.Invocation) (wasmatrix.InvocationResult, error)
+	details  map[wasmatrix.InstanceID][]wasmatrix.CrashDetail
+	usage    wasmatrix.NodeUsage
+	prepared chan wasmatrix.Digest // nil declines
+
 	mu     sync.Mutex
 	orders []wasmatrix.Order
 	terms  []uint64
@@ -326,6 +331,25 @@ func (n *node) Logs(ctx context.Context, q rpc.LogQuery, emit func(rpc.LogPiece)
 		}
 	}
 	return nil
+}
+
+func (n *node) Invoke(ctx context.Context, inv wasmatrix.Invocation) (wasmatrix.InvocationResult, error) {
+	if n.invoke == nil {
+		return wasmatrix.InvocationResult{}, wasmatrix.Errorf(wasmatrix.CodeInstanceNotFound, "no instance %s", inv.Instance)
+	}
+	return n.invoke(ctx, inv)
+}
+
+func (n *node) CrashDetails(id wasmatrix.InstanceID) []wasmatrix.CrashDetail { return n.details[id] }
+
+func (n *node) Usage(bool) wasmatrix.NodeUsage { return n.usage }
+
+func (n *node) Prepare(d wasmatrix.Digest) bool {
+	if n.prepared == nil {
+		return false
+	}
+	n.prepared <- d
+	return true
 }
 
 // serveNode serves a node and returns its address and what ends it.

@@ -69,6 +69,41 @@ func (a *Agents) Attach(ctx context.Context, node *wasmatrix.Node, term uint64) 
 	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "node %s ended the stream", node.ID)
 }
 
+// Invoke calls a function of an instance on the node at addr. The context bounds
+// it; the request says how long the node may take.
+func (a *Agents) Invoke(ctx context.Context, addr string, m *api.InvokeInstanceRequest) (*api.InvokeInstanceResponse, error) {
+	res, err := a.nodes.Invoke(withTarget(ctx, addr), &api.InvokeRequest{Request: m})
+	if err != nil {
+		return nil, err
+	}
+	return res.GetResponse(), nil
+}
+
+// CrashDetails returns what the node at addr remembers of an instance's crashes.
+func (a *Agents) CrashDetails(ctx context.Context, addr string, id wasmatrix.InstanceID) ([]*api.CrashDetail, error) {
+	res, err := a.nodes.GetCrashDetails(withTarget(ctx, addr), &api.GetCrashDetailsRequest{InstanceId: string(id)})
+	if err != nil {
+		return nil, err
+	}
+	return res.GetDetails(), nil
+}
+
+// Usage returns what the process of the node at addr takes, after a garbage
+// collection if collect.
+func (a *Agents) Usage(ctx context.Context, addr string, collect bool) (*api.NodeUsage, error) {
+	res, err := a.nodes.GetUsage(withTarget(ctx, addr), &api.GetUsageRequest{Collect: collect})
+	if err != nil {
+		return nil, err
+	}
+	return res.GetUsage(), nil
+}
+
+// Prepare offers a module to the node at addr, and returns whether it takes it on.
+func (a *Agents) Prepare(ctx context.Context, addr string, d wasmatrix.Digest) (bool, error) {
+	res, err := a.nodes.PrepareModule(withTarget(ctx, addr), &api.PrepareModuleRequest{Module: d.String()})
+	return res.GetAccepted(), err
+}
+
 // Logs calls emit for each piece of an instance's output that the node at addr
 // sends.
 func (a *Agents) Logs(ctx context.Context, addr string, q *api.StreamLogsRequest, emit func(*api.StreamLogsResponse) error) error {

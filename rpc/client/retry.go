@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
@@ -118,13 +119,19 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 // timeoutOf gives a call that waits on the server more time than others.
 func (r *retrier) timeoutOf(m any) time.Duration {
-	stop, ok := m.(*api.StopInstanceRequest)
-	if !ok || r.timeout <= 0 {
-		return r.timeout
+	var wait time.Duration
+	var asked *durationpb.Duration
+	switch m := m.(type) {
+	case *api.StopInstanceRequest:
+		wait, asked = wire.DefaultStopTimeout, m.GetTimeout()
+	case *api.InvokeInstanceRequest:
+		wait, asked = wasmatrix.DefaultInvokeTimeout, m.GetTimeout()
 	}
-	wait := wire.DefaultStopTimeout
-	if stop.GetTimeout() != nil {
-		wait = stop.GetTimeout().AsDuration()
+	if asked != nil {
+		wait = asked.AsDuration()
+	}
+	if r.timeout <= 0 {
+		return r.timeout
 	}
 	return r.timeout + max(wait, 0)
 }

@@ -106,6 +106,9 @@ func CrashTo(c *wasmatrix.Crash) *api.Crash {
 		Attempt:  c.Attempt,
 		Uptime:   DurationTo(time.Duration(c.Uptime)),
 		Time:     timeTo(c.At),
+
+		Fuel:            c.Fuel,
+		MemoryPeakBytes: c.MemoryPeak,
 	}
 }
 
@@ -129,6 +132,9 @@ func CrashFrom(m *api.Crash) (*wasmatrix.Crash, error) {
 		Attempt:  m.GetAttempt(),
 		Uptime:   int64(uptime),
 		At:       timeFrom(m.GetTime()),
+
+		Fuel:       m.GetFuel(),
+		MemoryPeak: m.GetMemoryPeakBytes(),
 	}, nil
 }
 

@@ -46,6 +46,23 @@ func NodeFrom(m *api.Node) (n *wasmatrix.Node, used wasmatrix.Capacity) {
 	return n, CapacityFrom(m.GetUsed())
 }
 
+// UsageTo converts what a node process takes.
+func UsageTo(u wasmatrix.NodeUsage) *api.NodeUsage {
+	return &api.NodeUsage{
+		Instances:        u.Instances,
+		ReservedBytes:    u.Reserved,
+		GuestMemoryBytes: u.GuestMemory,
+		HeapBytes:        u.Heap,
+		Goroutines:       u.Goroutines,
+		Threads:          u.Threads,
+		Descriptors:      u.Descriptors,
+		Compiling:        u.Compiling,
+		Runnable:         u.Runnable,
+		Cores:            u.Cores,
+		Cpu:              DurationTo(u.CPU),
+	}
+}
+
 // CapacityTo converts a capacity.
 func CapacityTo(c wasmatrix.Capacity) *api.Capacity {
 	return &api.Capacity{MemoryBytes: c.Memory, Instances: c.Instances}

@@ -24,6 +24,7 @@ func SpecTo(s *wasmatrix.Spec) *api.InstanceSpec {
 		Limits:      limitsTo(s.Limits),
 		Exclusive:   s.Exclusive,
 		Queue:       s.Queue,
+		Stdin:       slices.Clone(s.Stdin),
 	}
 }
 
@@ -42,6 +43,7 @@ func SpecFrom(m *api.InstanceSpec) (*wasmatrix.Spec, error) {
 		Labels:     maps.Clone(m.GetLabels()),
 		Exclusive:  m.GetExclusive(),
 		Queue:      m.GetQueue(),
+		Stdin:      slices.Clone(m.GetStdin()),
 	}
 	if s.Constraints, err = ConstraintsFrom(m.GetConstraints(), "constraints"); err != nil {
 		return nil, err
@@ -163,11 +165,11 @@ func backoffFrom(m *api.Backoff) (wasmatrix.Backoff, error) {
 }
 
 func limitsTo(l wasmatrix.Limits) *api.Limits {
-	return &api.Limits{MemoryBytes: l.Memory, CpuMillis: l.CPU, Deadline: DurationTo(l.Deadline)}
+	return &api.Limits{MemoryBytes: l.Memory, CpuMillis: l.CPU, Deadline: DurationTo(l.Deadline), Fuel: l.Fuel}
 }
 
 // LimitsFrom reads limits; absent ones are zero.
 func LimitsFrom(m *api.Limits) (wasmatrix.Limits, error) {
 	d, err := DurationFrom(m.GetDeadline(), "limits.deadline")
-	return wasmatrix.Limits{Memory: m.GetMemoryBytes(), CPU: m.GetCpuMillis(), Deadline: d}, err
+	return wasmatrix.Limits{Memory: m.GetMemoryBytes(), CPU: m.GetCpuMillis(), Deadline: d, Fuel: m.GetFuel()}, err
 }

@@ -58,8 +58,8 @@ var (
 			Restart: wasmatrix.RestartPolicy{
 				Mode: wasmatrix.RestartMode(rapid.IntRange(0, 2).Draw(t, "mode")), MaxRetries: rapid.Uint32().Draw(t, "retries"),
 			},
-			Limits:    wasmatrix.Limits{Memory: rapid.Uint64().Draw(t, "memory"), CPU: rapid.Uint32().Draw(t, "cpu"), Deadline: span.Draw(t, "deadline")},
-			Exclusive: rapid.Bool().Draw(t, "exclusive"), Queue: rapid.Bool().Draw(t, "queue"),
+			Limits:    wasmatrix.Limits{Memory: rapid.Uint64().Draw(t, "memory"), CPU: rapid.Uint32().Draw(t, "cpu"), Deadline: span.Draw(t, "deadline"), Fuel: rapid.Uint64().Draw(t, "fuel")},
+			Exclusive: rapid.Bool().Draw(t, "exclusive"), Queue: rapid.Bool().Draw(t, "queue"), Stdin: rapid.SliceOf(rapid.Byte()).Draw(t, "stdin"),
 		}
 		if rapid.Bool().Draw(t, "backoff") {
 			s.Restart.Backoff = wasmatrix.Backoff{
@@ -74,6 +74,7 @@ var (
 			Kind: wasmatrix.CrashKind(text.Draw(t, "kind")), Message: text.Draw(t, "message"), ExitCode: exit.Draw(t, "exit"),
 			Stack: rapid.SliceOf(text).Draw(t, "stack"), Node: wasmatrix.NodeID(name.Draw(t, "node")), Epoch: rapid.Uint64().Draw(t, "epoch"),
 			Attempt: rapid.Uint32().Draw(t, "attempt"), Uptime: rapid.Int64().Draw(t, "uptime"), At: moment.Draw(t, "at"),
+			Fuel: rapid.Uint64().Draw(t, "fuel"), MemoryPeak: rapid.Uint64().Draw(t, "peak"),
 		}
 	})
 	instance = rapid.Custom(func(t *rapid.T) *wasmatrix.Instance {
