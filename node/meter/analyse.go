@@ -5,7 +5,7 @@ type function struct {
 	calls    []uint32 // functions that it calls by name, defined ones only, with repetitions; indices among the defined
 	indirect bool     // calls through tables
 	loops    int
-	tight    []bool // for each loop, whether it has neither loops nor calls inside, and takes no values
+	tight    []bool // for each loop, whether it is a tight one
 	returns  bool   // returns other than by reaching its end
 	charges  bool   // charges fuel by what it works on: bulk operations
 	path     uint64
@@ -51,6 +51,9 @@ func (m *module) analyse() ([]function, error) {
 	return functions, nil
 }
 
+// sizes are what the limits on one function bound.
+type sizes struct{ blocks, joins, nesting, loopNesting, branchValues uint64 }
+
 func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) error {
 	b := m.bodies[i]
 	t := m.types[m.functions[m.importedFuncs+i]]
@@ -58,8 +61,8 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 	r := &reader{src: m.src, pos: b.code, end: b.end}
 	f.reset(uint64(len(t.results)))
 	f.spend(entryCost(locals))
-	var branchValues, joins uint64
-	tightLoop, tightDepth := -1, 0 // the loop that this place is in, if nothing has spoilt it
+	var s sizes
+	tight := tightLoops{fn: fn, open: -1}
 	for len(f.frames) > 0 {
 		r.next(in)
 		if r.err != nil {
@@ -69,58 +72,97 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 			return err
 		}
 		switch in.op {
+		case opBlock, opIf:
+			s.blocks++
+		case opLoop:
+			s.blocks += 4
+			fn.loops++
 		case opBr, opBrIf:
-			branchValues += 1 + f.frame(in.a).arity
+			s.branchValues += 1 + f.frame(in.a).arity
 		case opBrTable:
 			for _, l := range in.targets {
-				branchValues += 1 + f.frame(l).arity
+				s.branchValues += 1 + f.frame(l).arity
 			}
-		case opReturn:
-			fn.returns = true
 		case opCall, opReturnCall:
 			if int64(in.a) >= int64(m.importedFuncs) {
 				fn.calls = append(fn.calls, in.a-uint32(m.importedFuncs))
 			}
 		case opCallIndirect, opReturnCallIndirect:
 			fn.indirect = true
-		case opLoop:
-			tightLoop = -1
-			if in.block < 0 || len(m.types[in.block].params) == 0 {
-				tightLoop, tightDepth = fn.loops, len(f.frames)
-			}
-			fn.loops++
-			fn.tight = append(fn.tight, false)
 		case opMemoryGrow:
 			fn.charges = true
 		case opMisc:
 			fn.charges = fn.charges || in.sub >= miscMemoryInit && in.sub != miscTableSize
 		}
-		if m.callsInside(in) {
-			tightLoop = -1
+		tight.follow(m, in, len(f.frames))
+		if ended, _ := m.follow(in, f, 0); ended.targeted || ended.kind == opLoop || ended.kind == opIf || ended.kind == opElse {
+			s.joins++
 		}
-		if tightLoop >= 0 && in.op == opEnd && len(f.frames) == tightDepth+1 {
-			fn.tight[tightLoop] = true
-			tightLoop = -1
-		}
-		if ended, _ := m.follow(in, f, 0); ended.kind != opBlock && ended.kind != 0 || ended.targeted {
-			joins++
-		}
-		if n := uint64(len(f.frames)); n > m.limits.Nesting {
-			return exceeded("nested blocks in a function", n, m.limits.Nesting)
-		}
-		if n := uint64(f.loops()); n > m.limits.LoopNesting {
-			return exceeded("nested loops in a function", n, m.limits.LoopNesting)
-		}
-		if branchValues > m.limits.BranchValues {
-			return exceeded("values of branches in a function", branchValues, m.limits.BranchValues)
+		s.nesting = max(s.nesting, uint64(len(f.frames)))
+		s.loopNesting = max(s.loopNesting, uint64(f.loops()))
+		if err := m.limits.checkFunction(s, locals); err != nil {
+			return err
 		}
 	}
 	if r.left() > 0 {
 		return malformed(r.pos, "code after the end of a function")
 	}
 	fn.path = f.total()
-	fn.frame = estimateFrame(locals, uint64(b.end-b.code), joins)
+	fn.frame = estimateFrame(locals, uint64(b.end-b.code), s.joins)
 	return nil
+}
+
+func (l *Limits) checkFunction(s sizes, locals uint64) error {
+	switch {
+	case s.nesting > l.Nesting:
+		return exceeded("nested blocks in a function", s.nesting, l.Nesting)
+	case s.loopNesting > l.LoopNesting:
+		return exceeded("nested loops in a function", s.loopNesting, l.LoopNesting)
+	case s.blocks > l.Blocks:
+		return exceeded("blocks in a function, where a loop counts as four", s.blocks, l.Blocks)
+	case s.branchValues > l.BranchValues:
+		return exceeded("values of branches in a function", s.branchValues, l.BranchValues)
+	case s.joins*locals > l.LocalJoins:
+		return exceeded("locals of a function times joins of its paths", s.joins*locals, l.LocalJoins)
+	}
+	return nil
+}
+
+// tightLoops finds the loops of a function that [emitter.tightLoop] is for:
+// without loops and calls inside, and without values that they take.
+type tightLoops struct {
+	fn    *function
+	open  int // the loop that this place is in, if nothing has spoilt it, or -1
+	depth int // frames around it
+}
+
+// follow looks at an instruction, with as many frames around it.
+func (t *tightLoops) follow(m *module, in *instruction, frames int) {
+	switch {
+	case in.op == opLoop:
+		t.fn.tight = append(t.fn.tight, false)
+		t.open = -1
+		if in.block < 0 || len(m.types[in.block].params) == 0 {
+			t.open, t.depth = len(t.fn.tight)-1, frames
+		}
+	case t.open < 0:
+	case calls(in):
+		t.open = -1
+	case in.op == opEnd && frames == t.depth+1:
+		t.fn.tight[t.open] = true
+		t.open = -1
+	}
+}
+
+// calls tells whether an instruction calls something, or is replaced by what does.
+func calls(in *instruction) bool {
+	switch in.op {
+	case opCall, opCallIndirect, opReturnCall, opReturnCallIndirect, opMemoryGrow:
+		return true
+	case opMisc:
+		return in.sub >= miscMemoryInit
+	}
+	return false
 }
 
 // estimateFrame is how many bytes of native stack a function is taken to use. The
@@ -365,15 +407,4 @@ func callees(functions []function) (order []uint32, cyclic []bool) {
 		}
 	}
 	return order, cyclic
-}
-
-// callsInside tells whether an instruction calls something, or what it is replaced by does.
-func (m *module) callsInside(in *instruction) bool {
-	switch in.op {
-	case opCall, opCallIndirect, opReturnCall, opReturnCallIndirect, opMemoryGrow:
-		return true
-	case opMisc:
-		return in.sub >= miscMemoryInit
-	}
-	return false
 }

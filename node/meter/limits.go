@@ -11,6 +11,8 @@ type Limits struct {
 	Functions     uint64 // imported and defined
 	Locals        uint64 // of one function, without its parameters
 	BodyBytes     uint64 // code of one function
+	Blocks        uint64 // of one function: blocks and ifs, and loops, which count as four
+	LocalJoins    uint64 // of one function: locals, parameters included, times places where paths join
 	Nesting       uint64 // blocks, loops and ifs within one another
 	LoopNesting   uint64 // loops within one another
 	BranchValues  uint64 // of one function: values that its branches carry, each target of a br_table counted, with the target itself
@@ -34,10 +36,12 @@ var DefaultLimits = Limits{
 	TypeValues:    1_000,
 	Imports:       1_000,
 	Functions:     200_000,
-	Locals:        50_000,
+	Locals:        20_000,
 	BodyBytes:     4 << 20,
-	Nesting:       20_000,
-	LoopNesting:   32,
+	Blocks:        16_384,
+	LocalJoins:    2_000_000,
+	Nesting:       16_384,
+	LoopNesting:   64,
 	BranchValues:  4_000_000,
 	Tables:        64,
 	TableElements: 1 << 20,
@@ -62,6 +66,8 @@ func (l Limits) withDefaults() Limits {
 		{&l.Functions, &d.Functions},
 		{&l.Locals, &d.Locals},
 		{&l.BodyBytes, &d.BodyBytes},
+		{&l.Blocks, &d.Blocks},
+		{&l.LocalJoins, &d.LocalJoins},
 		{&l.Nesting, &d.Nesting},
 		{&l.LoopNesting, &d.LoopNesting},
 		{&l.BranchValues, &d.BranchValues},

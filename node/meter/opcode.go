@@ -141,7 +141,7 @@ const (
 	costDivide   = 8                      // divisions, remainders and square roots
 	costCall     = 4                      // beside what the callee charges
 	costIndirect = 8 + freeReferencedCost // with the checks of index and type
-	costImport   = 32                     // the way to the host and back
+	costImport   = 512                    // the way to the host and back, and something of what it does there
 	costVector   = 2
 	costDrop     = 16 // drops of segments
 	costGrow     = 512
