@@ -24,9 +24,11 @@ func (s *supervisor) crashReport(status wasmatrix.Status, x execution) *wasmatri
 	r.Reason = bounded(string(kind)+": "+x.exit.Message, wasmatrix.MaxReason)
 	r.At = wasmatrix.TimeOf(x.ended)
 	r.Crash = &wasmatrix.Crash{
-		Kind: kind, Message: bounded(x.exit.Message, wasmatrix.MaxCrashMessage), ExitCode: x.exit.Code, Stack: x.exit.Stack,
-		Node: s.n.cfg.ID, Epoch: s.in.epoch, Uptime: int64(x.uptime()), At: r.At,
+		Kind: kind, Message: bounded(x.exit.Message, wasmatrix.MaxCrashMessage), ExitCode: x.exit.Code,
+		Stack: x.exit.Stack[:min(len(x.exit.Stack), wasmatrix.MaxCrashFrames)],
+		Node:  s.n.cfg.ID, Epoch: s.in.epoch, Uptime: int64(x.uptime()), At: r.At, Fuel: x.exit.Fuel, MemoryPeak: x.exit.MemoryPeak,
 	}
+	s.n.keepCrash(s.in, wasmatrix.CrashDetail{Stack: x.exit.Stack, Stderr: s.in.logs.last(LogStderr, x.output, wasmatrix.MaxDetailStderr)})
 	return r
 }
 
@@ -41,6 +43,10 @@ func crashKind(k engine.Kind) (wasmatrix.CrashKind, wasmatrix.Code) {
 		return wasmatrix.CrashMemory, wasmatrix.CodeResourceExhausted
 	case engine.Deadline:
 		return wasmatrix.CrashDeadline, wasmatrix.CodeTimeout
+	case engine.CPU:
+		return wasmatrix.CrashCPU, wasmatrix.CodeResourceExhausted
+	case engine.Stack:
+		return wasmatrix.CrashStack, wasmatrix.CodeCrashDetected
 	case engine.Start:
 		return wasmatrix.CrashStart, wasmatrix.CodeWasmRuntime
 	case engine.Cancelled:

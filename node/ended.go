@@ -27,6 +27,7 @@ type grave struct {
 	final   *wasmatrix.Report // nil where it was ended without a report
 	done    <-chan struct{}   // closed when its guest has ended; nil where it had none
 	logs    *logRing          // nil where there is none any more
+	crashes *crashLog         // nil where there is none any more
 	dug     time.Time         // when it was put
 
 	place, logged *list.Element
@@ -57,7 +58,7 @@ func (y *graveyard) put(g *grave) {
 	}
 	if y.logged.Len() > y.keepLogs {
 		old, _ := y.logged.Remove(y.logged.Front()).(*grave)
-		old.logged, old.logs = nil, nil
+		old.logged, old.logs, old.crashes = nil, nil, nil
 	}
 	if y.order.Len() > maxGraves {
 		old, _ := y.order.Front().Value.(*grave)

@@ -104,7 +104,7 @@ func (n *Node) start(o *wasmatrix.Order, cur *instance) {
 		}
 		prev = g.done
 		if g.epoch < o.Epoch {
-			in.logs = g.logs
+			in.logs, in.crashes = g.logs, g.crashes
 		}
 		n.ended.remove(o.Instance)
 	}
@@ -142,12 +142,12 @@ func (n *Node) stop(o *wasmatrix.Order, cur *instance) *instance {
 			// It must be newer than whatever was accepted of this epoch.
 			in.attempt, in.seq = max(1, g.attempt), g.seq
 		}
-		in.logs, prev = g.logs, g.done
+		in.logs, in.crashes, prev = g.logs, g.crashes, g.done
 		n.ended.remove(o.Instance)
 	}
 	if o.Forget {
 		// A start of this epoch may still be on its way.
-		n.ended.put(&grave{id: o.Instance, epoch: o.Epoch, done: prev, logs: in.logs})
+		n.ended.put(&grave{id: o.Instance, epoch: o.Epoch, done: prev, logs: in.logs, crashes: in.crashes})
 		return nil
 	}
 	// The leader believes that the instance is here. Once nothing of it runs,
@@ -172,10 +172,10 @@ func (n *Node) repeat(in *instance) {
 func (n *Node) restate(g *grave) {
 	in := &instance{
 		id: g.id, epoch: g.epoch, attempt: g.attempt, seq: g.seq, status: g.final.Status, last: g.final,
-		logs: g.logs, cancel: func() {}, done: closedChan,
+		logs: g.logs, crashes: g.crashes, cancel: func() {}, done: closedChan,
 	}
 	if in.logs == nil {
-		in.logs = newLogRing(n.cfg.LogRing)
+		in.logs = newLogRing(&n.logs)
 	}
 	n.ended.remove(g.id)
 	n.instances[g.id] = in

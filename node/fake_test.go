@@ -193,6 +193,9 @@ type guests struct {
 	run func(ctx context.Context, cfg engine.RunConfig) engine.Exit
 	err func() error // of Load; nil is none
 
+	kind    wasmatrix.ModuleKind
+	prepare bool
+
 	mu      sync.Mutex
 	active  int
 	loaded  int
@@ -214,6 +217,10 @@ func (g *guests) Load(ctx context.Context, _ wasmatrix.Digest, fetch engine.Fetc
 	return &fakeGuest{g}, nil
 }
 
+func (g *guests) Prepare(wasmatrix.Digest, engine.Fetch) bool { return g.prepare }
+
+func (g *guests) Usage() engine.Usage { return engine.Usage{Cores: 2} }
+
 // running counts the guests that run.
 func (g *guests) running() int {
 	g.mu.Lock()
@@ -222,6 +229,8 @@ func (g *guests) running() int {
 }
 
 type fakeGuest struct{ g *guests }
+
+func (f *fakeGuest) Kind() wasmatrix.ModuleKind { return f.g.kind }
 
 func (f *fakeGuest) Release() {
 	f.g.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/engine"
 )
 
 // instance is one epoch of an instance on this node.
@@ -12,6 +13,14 @@ type instance struct {
 	epoch uint64
 	spec  *wasmatrix.Spec // nil where only a stop is known of it
 	logs  *logRing
+
+	// calls hands invocations to the guest that runs. Who waits to send is the
+	// queue: channels serve those in order.
+	calls    chan *engine.Call
+	commands chan struct{} // closed when the module has turned out to be a command
+	// owed are the answers of invocations under which the guest has ended. They
+	// are its supervisor's, as the goroutine in which calls end.
+	owed []func()
 
 	ctx    context.Context // ends when the guest is to end
 	cancel context.CancelFunc
@@ -26,6 +35,9 @@ type instance struct {
 	pending  []wasmatrix.Report
 	queued   bool              // is in the outbox
 	last     *wasmatrix.Report // the newest report
+	waiting  int               // invocations that wait to be taken
+	settled  chan struct{}     // not nil while somebody waits for all reports to be acknowledged
+	crashes  *crashLog         // nil before the first crash
 }
 
 // launch makes an instance and its supervisor, which waits for prev, the end of
@@ -33,9 +45,10 @@ type instance struct {
 func (n *Node) launch(in *instance, prev <-chan struct{}) {
 	in.ctx, in.cancel = context.WithCancel(n.guests)
 	in.done = make(chan struct{})
+	in.calls, in.commands = make(chan *engine.Call), make(chan struct{})
 	in.status = wasmatrix.StatusStarting
 	if in.logs == nil {
-		in.logs = newLogRing(n.cfg.LogRing)
+		in.logs = newLogRing(&n.logs)
 	}
 	in.logs.open()
 	n.instances[in.id] = in
@@ -53,10 +66,11 @@ func (n *Node) launch(in *instance, prev <-chan struct{}) {
 func (n *Node) bury(in *instance) {
 	in.buried = true
 	in.pending = nil
+	in.settle()
 	if n.instances[in.id] == in {
 		delete(n.instances, in.id)
 	}
-	g := &grave{id: in.id, epoch: in.epoch, attempt: in.attempt, seq: in.seq, done: in.done, logs: in.logs}
+	g := &grave{id: in.id, epoch: in.epoch, attempt: in.attempt, seq: in.seq, done: in.done, logs: in.logs, crashes: in.crashes}
 	if in.status.Final() {
 		g.final = in.last
 	}

@@ -2,7 +2,9 @@ package node
 
 import (
 	"bytes"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,7 +21,7 @@ const (
 // in which they were written. Writers never wait for readers. An instance that
 // writes nothing costs nothing but the struct.
 type logRing struct {
-	limit int // bytes, with all costs
+	limits *logLimits
 
 	mu      sync.Mutex // guards all below
 	pieces  []piece    // oldest first
@@ -27,6 +29,30 @@ type logRing struct {
 	next    uint64        // offset behind the last byte; offsets count the bytes of both streams
 	users   int           // instances that may still write
 	changed chan struct{} // not nil while a reader waits; closed by the next change
+	// spare is how many bytes may be written now; it grows with time, from when
+	// it was last told.
+	spare  int
+	spared time.Time
+}
+
+// logLimits are common to the rings of a node.
+type logLimits struct {
+	ring  int   // bytes of a ring, with all costs
+	rate  int   // bytes that a ring takes a second; as many at once
+	total int64 // bytes of all rings, beyond which each keeps leastRing
+
+	used atomic.Int64
+}
+
+// leastRing is what a ring may keep however much the others do.
+const leastRing = 4 << 10
+
+// now is what a ring may keep.
+func (l *logLimits) now() int {
+	if l.used.Load() > l.total {
+		return min(l.ring, leastRing)
+	}
+	return l.ring
 }
 
 // piece is bytes of one stream that were written at about one time. The bytes
@@ -38,7 +64,7 @@ type piece struct {
 	data   []byte
 }
 
-func newLogRing(limit int) *logRing { return &logRing{limit: limit} }
+func newLogRing(limits *logLimits) *logRing { return &logRing{limits: limits} }
 
 // open counts a writer in, release out: readers who follow wait as long as
 // there is one.
@@ -83,19 +109,72 @@ func (r *logRing) write(stream LogStream, p []byte, at time.Time) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if over := len(p) - r.limit; over > 0 {
+	if over := len(p) - r.allow(len(p), at); over > 0 {
 		r.next += uint64(over)
 		p = p[over:]
 	}
+	limit := r.limits.now()
+	if over := len(p) - limit; over > 0 {
+		r.next += uint64(over)
+		p = p[over:]
+	}
+	before := r.size
 	for len(p) > 0 {
 		p = p[r.append(stream, p, at):]
 	}
-	for r.size > r.limit && len(r.pieces) > 1 {
+	for r.size > limit && len(r.pieces) > 1 {
 		r.size -= cap(r.pieces[0].data) + pieceCost
 		r.pieces[0] = piece{}
 		r.pieces = r.pieces[1:]
 	}
+	r.limits.used.Add(int64(r.size - before))
 	r.announce()
+}
+
+// allow takes up to n bytes from what may be written at a time. The caller holds mu.
+func (r *logRing) allow(n int, at time.Time) int {
+	rate := r.limits.rate
+	if r.spared.IsZero() {
+		r.spare = rate
+	} else if passed := at.Sub(r.spared); passed >= time.Second {
+		r.spare = rate
+	} else if passed > 0 {
+		r.spare = min(rate, r.spare+int(int64(rate)*int64(passed)/int64(time.Second)))
+	}
+	r.spared = at
+	n = min(n, r.spare)
+	r.spare -= n
+	return n
+}
+
+// offset is where the next byte will be.
+func (r *logRing) offset() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
+// last returns a copy of the newest bytes of a stream from an offset on, at most n.
+func (r *logRing) last(stream LogStream, from uint64, n int) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []byte
+	for i := len(r.pieces) - 1; i >= 0 && len(out) < n; i-- {
+		p := &r.pieces[i]
+		if p.offset+uint64(len(p.data)) <= from {
+			break
+		}
+		if p.stream != stream {
+			continue
+		}
+		data := p.data
+		if p.offset < from {
+			data = data[from-p.offset:]
+		}
+		data = data[max(0, len(data)-(n-len(out))):]
+		out = append(slices.Clone(data), out...)
+	}
+	return out
 }
 
 // append takes some of p and returns how much. The caller holds mu.

@@ -18,11 +18,14 @@ import (
 )
 
 // TestLogRingKeepsTheNewest compares a ring with all that was ever written.
+// wide are limits of which only that of the ring counts.
+func wide(ring int) *logLimits { return &logLimits{ring: ring, rate: 1 << 40, total: 1 << 40} }
+
 func TestLogRingKeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(256, 8192).Draw(t, "limit")
-		r := newLogRing(limit)
+		r := newLogRing(wide(limit))
 		r.open()
 		type byteOf struct {
 			stream LogStream
@@ -83,7 +86,7 @@ func TestLogRingKeepsTheNewest(t *testing.T) {
 
 func TestLogRingTail(t *testing.T) {
 	t.Parallel()
-	r := newLogRing(1 << 16)
+	r := newLogRing(wide(1 << 16))
 	var all []string
 	for i := range 500 {
 		line := fmt.Sprintf("line %d\n", i)
@@ -120,7 +123,7 @@ func TestLogRingTail(t *testing.T) {
 	if got := text(r.tail(LogStderr, 1), LogStderr); got != "noise\n" {
 		t.Errorf("tail of stderr: %q", got)
 	}
-	if from := newLogRing(100).tail(0, 3); from != 0 {
+	if from := newLogRing(wide(100)).tail(0, 3); from != 0 {
 		t.Errorf("tail of nothing: %d", from)
 	}
 }

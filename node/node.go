@@ -45,8 +45,12 @@ type Config struct {
 	Logger  hclog.Logger   // nil discards
 
 	LogRing  int // bytes of output kept for each instance; 0 means 64 KiB
+	LogRate  int // bytes of output taken from each instance a second, the rest is dropped; 0 means 1 MiB
+	LogBytes int // bytes of output kept in all, beyond which instances keep 4 KiB each; 0 means 1 GiB
 	KeepLogs int // ended instances whose output is kept, the newest; 0 means 1,024
 	Starts   int // instances that are instantiated at a time; 0 means two for each core
+	// InvokeQueue is how many invocations wait for one instance; 0 means 128.
+	InvokeQueue int
 
 	guests loader // in place of Engine, for tests
 }
@@ -55,8 +59,11 @@ type Config struct {
 type (
 	loader interface {
 		Load(context.Context, wasmatrix.Digest, engine.Fetch) (guest, error)
+		Prepare(wasmatrix.Digest, engine.Fetch) bool
+		Usage() engine.Usage
 	}
 	guest interface {
+		Kind() wasmatrix.ModuleKind
 		Run(context.Context, engine.RunConfig) engine.Exit
 		Release()
 	}
@@ -72,9 +79,14 @@ func (l wasmLoader) Load(ctx context.Context, d wasmatrix.Digest, fetch engine.F
 	return m, nil
 }
 
+func (l wasmLoader) Prepare(d wasmatrix.Digest, fetch engine.Fetch) bool { return l.Engine.Prepare(d, fetch) }
+
 const (
-	defaultLogRing  = 64 << 10
-	defaultKeepLogs = 1024
+	defaultLogRing     = 64 << 10
+	defaultLogRate     = 1 << 20
+	defaultLogBytes    = 1 << 30
+	defaultKeepLogs    = 1024
+	defaultInvokeQueue = 128
 	flushWait       = time.Second // for reports that are unsent at a shutdown
 )
 
@@ -84,6 +96,7 @@ type Node struct {
 	log    hclog.Logger
 	starts chan struct{} // one element for each instance that is being instantiated
 	lease  lease
+	logs   logLimits
 
 	guests     context.Context // ends when the guests are to end
 	endGuests  context.CancelFunc
@@ -106,6 +119,7 @@ type Node struct {
 	ended     graveyard
 	room      room
 	outbox    outbox
+	crashes   crashShelf
 }
 
 // New makes a node; it does nothing before Run or Execute is called.
@@ -128,6 +142,15 @@ func New(cfg Config) (*Node, error) {
 	if cfg.LogRing <= 0 {
 		cfg.LogRing = defaultLogRing
 	}
+	if cfg.LogRate <= 0 {
+		cfg.LogRate = defaultLogRate
+	}
+	if cfg.LogBytes <= 0 {
+		cfg.LogBytes = defaultLogBytes
+	}
+	if cfg.InvokeQueue <= 0 {
+		cfg.InvokeQueue = defaultInvokeQueue
+	}
 	if cfg.KeepLogs <= 0 {
 		cfg.KeepLogs = defaultKeepLogs
 	}
@@ -148,6 +171,7 @@ func New(cfg Config) (*Node, error) {
 		instances: make(map[wasmatrix.InstanceID]*instance),
 		ended:     newGraveyard(cfg.KeepLogs),
 		room:      room{limit: cfg.Capacity},
+		logs:      logLimits{ring: cfg.LogRing, rate: cfg.LogRate, total: int64(cfg.LogBytes)},
 	}
 	n.guests, n.endGuests = context.WithCancel(context.Background())
 	n.life, n.endLife = context.WithCancel(context.Background())
@@ -157,20 +181,12 @@ func New(cfg Config) (*Node, error) {
 // Ping tells which process this is.
 func (n *Node) Ping() (wasmatrix.NodeID, wasmatrix.BootID) { return n.cfg.ID, n.cfg.Boot }
 
-// Attached blocks until ctx ends or the node has ended its guests for good. A
+// Attached notes that the leader of a term holds a connection to this node. A
 // term below the highest that was seen is CONFLICT.
-func (n *Node) Attached(ctx context.Context, term uint64) error {
+func (n *Node) Attached(_ context.Context, term uint64) error {
 	n.mu.Lock()
-	err := n.fence(term)
-	n.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-	case <-n.gone:
-	}
-	return nil
+	defer n.mu.Unlock()
+	return n.fence(term)
 }
 
 // LeaseValid reports whether the leader still counts this node as alive. It is

@@ -146,6 +146,7 @@ func (n *Node) acknowledged(b *batch) {
 		in.pending = slices.DeleteFunc(in.pending, func(r wasmatrix.Report) bool { return r.Seq <= p.seq })
 		if len(in.pending) == 0 {
 			in.pending = nil
+			in.settle()
 			if in.status.Final() {
 				n.bury(in)
 			}

@@ -29,6 +29,8 @@ type execution struct {
 	code  wasmatrix.Code // why it could not be started, where the engine was not reached
 	began time.Time      // when it was running; zero if it never was
 	ended time.Time
+	// output is where in the instance's output that of this execution begins.
+	output uint64
 }
 
 func (x *execution) uptime() time.Duration {
@@ -59,6 +61,7 @@ func (s *supervisor) supervise(prev <-chan struct{}) {
 	if end != nil {
 		s.n.state(s.in, *end)
 	}
+	s.answer()
 }
 
 // live executes the guest for as long as its policy says. It returns the final
@@ -86,6 +89,7 @@ func (s *supervisor) live() (end *wasmatrix.Report) {
 		s.n.log.Debug("instance will be restarted", "instance", s.in.id, "epoch", s.in.epoch, "attempt", s.in.attempt,
 			"ended", x.exit.Kind, "message", x.exit.Message, "delay", delay)
 		s.n.state(s.in, *s.crashReport(wasmatrix.StatusBackoff, x))
+		s.answer()
 		if !pause(s.in.ctx, delay) {
 			break
 		}
@@ -120,17 +124,19 @@ func (s *supervisor) execute() (x execution) {
 	defer time.AfterFunc(startPatience, started).Stop()
 
 	var began time.Time
+	output := s.in.logs.offset()
 	exit := s.module.Run(ctx, engine.RunConfig{
-		Args: arguments(spec), Env: spec.Env,
+		Args: arguments(spec), Env: spec.Env, Stdin: spec.Stdin,
 		Stdout: s.in.logs.writer(LogStdout), Stderr: s.in.logs.writer(LogStderr),
-		MemoryLimit: spec.Limits.Memory, Deadline: spec.Limits.Deadline,
+		MemoryLimit: spec.Limits.Memory, CPU: spec.Limits.CPU, Fuel: spec.Limits.Fuel, Deadline: spec.Limits.Deadline,
+		Calls: s.in.calls,
 		OnRunning: func() {
 			started()
 			began = time.Now()
 			s.n.state(s.in, wasmatrix.Report{Status: wasmatrix.StatusRunning, At: wasmatrix.TimeOf(began)})
 		},
 	})
-	return execution{exit: exit, began: began}
+	return execution{exit: exit, began: began, output: output}
 }
 
 // arguments puts a name before the arguments of a spec, as programs expect one.
@@ -155,15 +161,20 @@ func (s *supervisor) prepare(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	s.module, err = s.n.load(ctx, s.in.spec.Module)
-	return err
+	if s.module, err = s.n.load(ctx, s.in.spec.Module); err != nil {
+		return err
+	}
+	if s.module.Kind() == wasmatrix.ModuleCommand {
+		close(s.in.commands)
+	}
+	return nil
 }
 
 // fetchPatience is how long a module is asked for while nobody can be reached.
 const fetchPatience = 30 * time.Second
 
 func (n *Node) load(ctx context.Context, digest wasmatrix.Digest) (guest, error) {
-	fetch := func(ctx context.Context) ([]byte, error) { return n.cfg.Modules.Module(ctx, digest) }
+	fetch := n.fetch(digest)
 	began := time.Now()
 	retry := backoff{first: 50 * time.Millisecond, limit: 2 * time.Second}
 	for {
@@ -175,6 +186,11 @@ func (n *Node) load(ctx context.Context, digest wasmatrix.Digest) (guest, error)
 			return nil, err
 		}
 	}
+}
+
+// fetch gives the bytes of a module.
+func (n *Node) fetch(digest wasmatrix.Digest) engine.Fetch {
+	return func(ctx context.Context) ([]byte, error) { return n.cfg.Modules.Module(ctx, digest) }
 }
 
 func cannotStart(err error) execution {

@@ -10,13 +10,6 @@ import (
 // agentView is the node as servers see it.
 type agentView struct{ *node.Node }
 
-// Attached refuses the leader of an old term.
-func (v agentView) Attached(ctx context.Context, term uint64) error {
-	ctx, cancel := context.WithCancel(ctx)
-	cancel() // the stream is held by the API; only the term is the node's to judge
-	return v.Node.Attached(ctx, term)
-}
-
 var streamsTo = map[node.LogStream]rpc.LogStream{node.LogStdout: rpc.LogStdout, node.LogStderr: rpc.LogStderr}
 
 var streamsFrom = map[rpc.LogStream]node.LogStream{rpc.LogStdout: node.LogStdout, rpc.LogStderr: node.LogStderr}
