@@ -88,7 +88,7 @@ func (s *modules) PushModule(ctx context.Context, stream *connect.ClientStream[a
 		return nil, err
 	}
 	if !existed {
-		s.prepare(m.Digest)
+		s.prepare(m.Digest) //nolint:contextcheck // outlives the call
 	}
 	return &api.PushModuleResponse{Module: s.moduleTo(s.cfg.State.Snapshot(), m), Existed: existed}, nil
 }

@@ -355,6 +355,11 @@ func (n *node) Prepare(d wasmatrix.Digest) bool {
 // serveNode serves a node and returns its address and what ends it.
 func serveNode(t testing.TB, n *node) (string, func()) {
 	t.Helper()
+	return serveAgent(t, n)
+}
+
+func serveAgent(t testing.TB, n rpc.Agent) (string, func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
