@@ -276,6 +276,9 @@ func (e *entry) artifact(code string) (*Artifact, error) {
 	}
 	a := &Artifact{Wasm: wasm, Kind: e.m.Kind, Imports: e.m.Imports, Tables: e.m.Tables}
 	if e.m.Debug.Name != "" {
+		if err := e.m.Debug.verify(e.dir); err != nil {
+			return nil, err
+		}
 		a.Debug = func() (*meter.Debug, error) {
 			b, err := e.m.Debug.read(e.dir)
 			if err != nil {

@@ -62,10 +62,12 @@ func blame(err error) error {
 }
 
 // isOutOfMemory tells whether a text is about a lack of address space. These are
-// the words of the system, of Go's runtime, and of Go's runtime where a thread
-// finds no room for its stack.
+// the words of the system and of Go's runtime, the last ones where a thread finds
+// no room for its stack, and where memory is not where the race detector wants it.
 func isOutOfMemory(text string) bool {
-	for _, words := range []string{syscall.ENOMEM.Error(), "out of memory", "failed to create new OS thread"} {
+	for _, words := range []string{
+		syscall.ENOMEM.Error(), "out of memory", "failed to create new OS thread", "address space collisions for -race",
+	} {
 		if strings.Contains(text, words) {
 			return true
 		}
