@@ -1,6 +1,6 @@
 package cpu
 
-// heap is a binary heap of shares by virtual time, and by order of arrival where
+// heap is a binary heap of shares by their tags, and by order of arrival where
 // that is the same. Shares know their place, so that one that gives up leaves in
 // O(log n). It is guarded by Scheduler.mu.
 type heap []*Share
@@ -45,7 +45,7 @@ func (h *heap) remove(sh *Share) {
 }
 
 func (h heap) less(i, j int) bool {
-	if d := h[i].virtual - h[j].virtual; d != 0 {
+	if d := h[i].tag() - h[j].tag(); d != 0 {
 		return d < 0
 	}
 	return h[i].arrival-h[j].arrival < 0

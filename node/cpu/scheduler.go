@@ -80,10 +80,9 @@ func (s *Scheduler) restart(sh *Share, now int64) {
 	sh.start = now
 }
 
-// enqueue lets sh, which is neither holding nor waiting, wait for a slot. The
-// caller holds mu.
-func (s *Scheduler) enqueue(sh *Share) {
-	sh.state = waiting
+// enqueue lets sh, which is idle, wait for a slot. The caller holds mu.
+func (s *Scheduler) enqueue(sh *Share, now int64) {
+	sh.state, sh.arrival = waiting, now
 	s.waiters.push(sh)
 }
 
@@ -91,7 +90,6 @@ func (s *Scheduler) enqueue(sh *Share) {
 // and has charged sh.
 func (s *Scheduler) free(sh *Share, now int64) {
 	sh.state = idle
-	s.fair.weight -= sh.weight
 	s.starts -= sh.start
 	s.holding--
 	if len(s.waiters) > 0 {
@@ -104,7 +102,7 @@ func (s *Scheduler) free(sh *Share, now int64) {
 func (s *Scheduler) swap(sh *Share, now int64) {
 	s.starts -= sh.start
 	s.holding--
-	sh.state = waiting
+	sh.state, sh.arrival = waiting, now
 	s.grant(s.waiters.replace(sh), now)
 }
 

@@ -10,6 +10,7 @@ import (
 type Share struct {
 	s       *Scheduler
 	weight  int64
+	usual   int64         // virtual time of a usual slice
 	granted chan struct{} // one element: a slot was handed over
 	timer   *time.Timer   // of sleeps; made when first needed
 
@@ -41,7 +42,8 @@ func (s *Scheduler) Join(millis uint32) *Share {
 	if millis == 0 {
 		millis = core
 	}
-	sh := &Share{s: s, weight: max(minWeight, int64(millis)), granted: make(chan struct{}, 1)}
+	weight := max(minWeight, int64(millis))
+	sh := &Share{s: s, weight: weight, usual: cost(usual, weight), granted: make(chan struct{}, 1)}
 	if millis < core {
 		sh.quota = newQuota(s.window, int64(millis))
 	}
@@ -73,14 +75,13 @@ func (sh *Share) Acquire(ctx context.Context) error {
 			}
 			continue
 		}
-		s.fair.comes(sh, s.waiters.first())
+		s.fair.comes(sh)
 		if s.holding < s.slots {
 			s.hold(sh, now)
 			s.mu.Unlock()
 			return nil
 		}
-		sh.arrival = now
-		s.enqueue(sh)
+		s.enqueue(sh, now)
 		s.mu.Unlock()
 		return sh.wait(ctx)
 	}
@@ -111,11 +112,10 @@ func (sh *Share) Yield(ctx context.Context) error {
 		s.mu.Unlock()
 		return sh.Acquire(ctx)
 	}
-	if first == nil || first.virtual-sh.virtual >= 0 {
+	if first == nil || first.tag()-sh.tag() >= 0 {
 		s.mu.Unlock()
 		return nil
 	}
-	sh.arrival = now
 	s.swap(sh, now)
 	s.mu.Unlock()
 	return sh.wait(ctx)
@@ -185,7 +185,6 @@ func (sh *Share) wait(ctx context.Context) error {
 		s.mu.Lock()
 		if sh.state == waiting {
 			s.waiters.remove(sh)
-			s.fair.weight -= sh.weight
 			sh.state = idle
 			s.mu.Unlock()
 			return context.Cause(ctx)

@@ -32,19 +32,24 @@ func spin(ctx context.Context, sh *Share, slice time.Duration) {
 // TestIdleShareIsServedNext shows that who has slept, and wants half of its fair
 // part, gets a slot at the next safe point, however many spin.
 func TestIdleShareIsServedNext(t *testing.T) {
-	for _, spinners := range []int{1, 2, 100, 1000} {
-		t.Run(fmt.Sprint(spinners), func(t *testing.T) {
+	for _, tt := range []struct {
+		spinners int
+		weight   uint32
+	}{{1, 1000}, {2, 1000}, {100, 1000}, {1000, 1000}, {100, 100}, {1000, 20}, {30, 4000}} {
+		spinners := tt.spinners
+		t.Run(fmt.Sprintf("%d of %dm", spinners, tt.weight), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := New(Config{Slots: 2})
 				ctx, cancel := context.WithCancel(t.Context())
 				var wg sync.WaitGroup
 				for range spinners {
-					wg.Go(func() { spin(ctx, s.Join(1000), slice) })
+					wg.Go(func() { spin(ctx, s.Join(tt.weight), slice) })
 				}
 				guest := s.Join(1000)
-				time.Sleep(time.Duration(spinners) * slice) // all have had a turn
+				time.Sleep(time.Second) // all have had turns
 				const pause = 20 * time.Millisecond
-				work := min(pause/20, pause*2/time.Duration(spinners+1)/2)
+				part := 2000 / float64(1000+spinners*int(tt.weight)) // of a slot
+				work := time.Duration(min(0.1, part) / 2 * float64(pause))
 				for range 50 {
 					time.Sleep(pause)
 					began := time.Now()
