@@ -174,10 +174,11 @@ func (m *module) section(id byte, r *reader) error {
 	case sectionData:
 		return m.dataSection(r)
 	case sectionDataCount:
-		m.sections[id] = r.src[r.pos:r.end]
+		count := uint32(0)
 		if r.left() > 0 || r.end < len(r.src) { // the engine takes an empty one for zero, at the end of the module
-			r.u32()
+			count = r.u32()
 		}
+		m.sections[id] = appendU32(nil, count)
 	}
 	return nil
 }
@@ -607,6 +608,9 @@ func (m *module) codeSection(r *reader) error {
 		if uint64(size) > uint64(r.left()) {
 			r.fail(malformed(r.pos, "body of a function is longer than its section"))
 		}
+		if r.err != nil {
+			return r.err
+		}
 		if uint64(size) > m.limits.BodyBytes {
 			return exceeded("bytes of code in a function", uint64(size), m.limits.BodyBytes)
 		}
@@ -615,9 +619,6 @@ func (m *module) codeSection(r *reader) error {
 		for range l.count(2) {
 			b.localCount += uint64(l.u32())
 			l.valueType()
-		}
-		if r.err != nil {
-			return r.err
 		}
 		if l.err != nil {
 			return l.err
