@@ -85,7 +85,8 @@ type request struct {
 	Limits meter.Limits
 	Stack  uint32
 	Memory uint64 // bytes of address space beyond what the child begins with
-	CPU    uint64 // seconds of CPU time
+	CPU    uint64 // seconds of CPU time after which the child is killed
+	Favour int64  // nanoseconds of CPU time after which its priority is the lowest
 	// What loading the result may take: nanoseconds of CPU time, and bytes.
 	LoadTime  int64
 	LoadBytes uint64

@@ -31,7 +31,9 @@ type Config struct {
 	// Memory bounds the address space of a child, in bytes, beyond what it has
 	// when it begins; 0 means 4 GiB.
 	Memory uint64
-	// Timeout is after what time a child is killed; 0 means 60 s.
+	// Timeout is after how much CPU time a child is killed, in whole seconds,
+	// and after four times as much time; 0 means 60 s. Where the system does not
+	// bound CPU time it is killed after that time.
 	Timeout time.Duration
 	// LoadTimeout bounds the CPU time that loading a compiled module may take,
 	// as the child measures it; 0 means 2 s.
@@ -42,6 +44,8 @@ type Config struct {
 	Limits     meter.Limits // of modules
 	Stack      uint32       // as in [meter.Options]
 	Logger     hclog.Logger // nil discards
+
+	favour time.Duration // CPU time of a child before its priority is the lowest
 }
 
 const (
@@ -50,6 +54,7 @@ const (
 	defaultTimeout     = 60 * time.Second
 	defaultLoadTimeout = 2 * time.Second
 	defaultLoadMemory  = 1 << 30
+	defaultFavour      = 10 * time.Second
 )
 
 func (cfg Config) withDefaults() Config {
@@ -70,6 +75,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.LoadMemory == 0 {
 		cfg.LoadMemory = defaultLoadMemory
+	}
+	if cfg.favour <= 0 {
+		cfg.favour = defaultFavour
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -31,15 +30,13 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answe
 	}
 	req, err := json.Marshal(&request{
 		Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory,
-		// For a child whose node cannot kill it, since it has been stopped: in this
-		// time no child comes that ends by the timer, whatever it does.
-		CPU:      uint64(c.cfg.Timeout/time.Second+2) * uint64(runtime.NumCPU()),
+		CPU: uint64((c.cfg.Timeout + time.Second - 1) / time.Second), Favour: int64(c.cfg.favour),
 		LoadTime: int64(c.cfg.LoadTimeout), LoadBytes: c.cfg.LoadMemory,
 	})
 	if err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	limited, cancel := context.WithTimeout(ctx, wallFactor*c.cfg.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, c.cfg.Command[0], c.cfg.Command[1:]...)
 	cmd.Env = environment()
@@ -63,7 +60,7 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answe
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case limited.Err() != nil && err != nil:
+	case err != nil && (limited.Err() != nil || c.usedUp(cmd.ProcessState)):
 		return nil, wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "compilation took longer than %s", c.cfg.Timeout)
 	case err != nil:
 		return nil, c.died(err, stderr.kept.String())
@@ -95,6 +92,13 @@ func environment() []string {
 		env = append(env, "GODEBUG="+v)
 	}
 	return env
+}
+
+// usedUp tells whether a child was killed for its CPU time, which the kernel
+// measures in two ways that differ a little.
+func (c *Cache) usedUp(p *os.ProcessState) bool {
+	status, ok := p.Sys().(syscall.WaitStatus)
+	return ok && status.Signal() == syscall.SIGKILL && p.SystemTime()+p.UserTime() > c.cfg.Timeout/10*9
 }
 
 // died says why a child ended without an answer.

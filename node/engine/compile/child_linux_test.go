@@ -83,16 +83,7 @@ func TestTheChildIsIsolated(t *testing.T) {
 	if !strings.Contains(limits(), "Max core file size 0 0") {
 		t.Errorf("limits %s", limits())
 	}
-	// The engine has threads of its own by now; all of them have the priority.
-	tasks, err := filepath.Glob(proc + "/task/*/stat")
-	if err != nil || len(tasks) < 2 {
-		t.Fatalf("threads %v, %v", tasks, err)
-	}
-	for _, path := range tasks {
-		if nice := stat(t, path)[16]; nice != "19" {
-			t.Errorf("%s has priority %s", path, nice)
-		}
-	}
+	priorities(t, proc, "10")
 	if own := stat(t, "/proc/self/stat")[16]; own != "0" {
 		t.Errorf("this process has priority %s", own)
 	}
@@ -112,6 +103,38 @@ func TestTheChildIsIsolated(t *testing.T) {
 			t.Errorf("it has file %s, %s", f.Name(), to)
 		}
 	}
+}
+
+// priorities sees that all threads of a process have a priority.
+func priorities(t *testing.T, proc, want string) {
+	t.Helper()
+	tasks, err := filepath.Glob(proc + "/task/*/stat")
+	if err != nil || len(tasks) < 2 {
+		t.Fatalf("threads %v, %v", tasks, err)
+	}
+	for _, path := range tasks {
+		if nice := stat(t, path)[16]; nice != want {
+			t.Errorf("%s has priority %s, want %s", path, nice, want)
+		}
+	}
+}
+
+// TestWhatTakesLongHasTheLowestPriority also sees that CPU time is what ends it:
+// its timer alone would let it live for twelve seconds.
+func TestWhatTakesLongHasTheLowestPriority(t *testing.T) {
+	t.Parallel()
+	c := open(t, Config{Limits: loose, Timeout: 3 * time.Second, favour: time.Second})
+	var wg sync.WaitGroup
+	began := time.Now()
+	wg.Go(func() {
+		mustFail(t, c, timeBomb(), wasmatrix.CodeWasmRuntime, "took longer than 3s")
+	})
+	await(t, "the child", func() bool { return len(children(t, c.Dir())) == 1 })
+	proc := "/proc/" + children(t, c.Dir())[0]
+	await(t, "its first second", func() bool { return stat(t, proc+"/stat")[16] == "19" })
+	priorities(t, proc, "19")
+	wg.Wait()
+	t.Logf("it ended after %s", time.Since(began))
 }
 
 // node starts a process that loads a module in its own process, see runNode.

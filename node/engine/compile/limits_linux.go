@@ -4,24 +4,48 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
 )
 
+// Of a processor that guests want, too, a child has a tenth at first, and a
+// seventieth when it has shown that it takes long. At the lowest priority from the
+// start, two guests that spin would make a small Go program's compilation last
+// most of a minute.
+const (
+	niceFirst = 10
+	niceLater = 19
+)
+
 // isolate takes from the process what it does not need. What is refused makes
 // it less considerate of others, no more.
 func isolate() {
-	// The priority of a process is that of a thread here: only a group's is
-	// that of all threads, which the runtime has started already.
-	if syscall.Getpgrp() == os.Getpid() {
-		_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, 19)
-	}
+	lowerPriority(niceFirst)
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	// Where the machine has no memory left, the node is not what is to go.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	closeInherited()
+}
+
+// lowerPriority sets the priority of all threads. That of a process is that of a
+// thread here, but that of a group is that of all, and a child leads its own.
+func lowerPriority(nice int) {
+	if syscall.Getpgrp() == os.Getpid() {
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, 0, nice) // always granted, being lower
+	}
+}
+
+// lowerLater gives the process the lowest priority when it has used some CPU
+// time. It does not return before.
+func lowerLater(after time.Duration) {
+	for used := cpuTime(); used < after; used = cpuTime() {
+		// No thread of the process is faster than a processor.
+		time.Sleep(max((after-used)/time.Duration(runtime.NumCPU()), time.Millisecond))
+	}
+	lowerPriority(niceLater)
 }
 
 // closeInherited closes the files that outlived the execution of this program,
@@ -70,6 +94,10 @@ func limit(req *request) error {
 	debug.SetMemoryLimit(int64(req.Memory / 4 * 3))
 	return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: bound, Max: bound})
 }
+
+// wallFactor is how many times the timeout, which bounds its CPU time, a child may
+// take when it has to wait for a processor.
+const wallFactor = 4
 
 // cpuTime is what the process has used so far, in all threads.
 func cpuTime() time.Duration {

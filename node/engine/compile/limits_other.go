@@ -10,6 +10,12 @@ import (
 // isolate does nothing here.
 func isolate() {}
 
+// lowerLater does nothing here.
+func lowerLater(time.Duration) {}
+
+// wallFactor is 1 where nothing bounds a child's CPU time.
+const wallFactor = 1
+
 // limit makes the collector keep to the memory, which is all that every system
 // lets a process ask of itself.
 func limit(req *request) error {

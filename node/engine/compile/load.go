@@ -62,11 +62,12 @@ func blame(err error) error {
 }
 
 // isOutOfMemory tells whether a text is about a lack of address space. These are
-// the words of the system and of Go's runtime, the last ones where a thread finds
-// no room for its stack, and where memory is not where the race detector wants it.
+// the words of the system and of Go's runtime, also where a thread finds no room
+// for its stack, and those of the race detector.
 func isOutOfMemory(text string) bool {
 	for _, words := range []string{
-		syscall.ENOMEM.Error(), "out of memory", "failed to create new OS thread", "address space collisions for -race",
+		syscall.ENOMEM.Error(), "out of memory", "failed to create new OS thread",
+		"address space collisions for -race", "ThreadSanitizer failed to allocate",
 	} {
 		if strings.Contains(text, words) {
 			return true

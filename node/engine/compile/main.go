@@ -43,6 +43,7 @@ func Main(in io.Reader, out io.Writer) int {
 		_, _ = io.Copy(io.Discard, io.MultiReader(dec.Buffered(), in)) // its end is what counts
 		os.Exit(3)
 	}()
+	go lowerLater(time.Duration(req.Favour))
 	ans, err := compile(context.Background(), &req)
 	if err != nil {
 		e := wasmatrix.AsError(err)
