@@ -3,6 +3,7 @@ package compile
 import (
 	"encoding/binary"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func BenchmarkSmall(b *testing.B) {
 	for b.Loop() {
 		n++
 		// A section that nobody reads makes it another module.
-		other := append(src[:len(src):len(src)], custom("n", binary.LittleEndian.AppendUint64(nil, n))...)
+		other := append(slices.Clip(src), custom("n", binary.LittleEndian.AppendUint64(nil, n))...)
 		if err := c.Load(b.Context(), wasmatrix.DigestOf(other), give(other), func(*Artifact) error { return nil }); err != nil {
 			b.Fatal(err)
 		}

@@ -183,7 +183,7 @@ func (c *Cache) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch, 
 	// all the same, but hardly again and again.
 	for try := 0; !found && try < 3; try++ {
 		var f *flight
-		if f, err = c.join(key, digest, fetch); err != nil {
+		if f, err = c.join(key, digest, fetch); err != nil { //nolint:contextcheck // it is compiled for all who wait, not for this one
 			return err
 		}
 		if err = f.wait(ctx); err == nil {

@@ -349,6 +349,41 @@ func TestAnotherVersionIsAnotherEntry(t *testing.T) {
 	}
 }
 
+// TestCodeOfAnotherEngineIsNotTakenForLoaded has the engine find code that says
+// it is of another version, which it then compiles anew.
+func TestCodeOfAnotherEngineIsNotTakenForLoaded(t *testing.T) {
+	t.Parallel()
+	req := &request{Dir: t.TempDir(), LoadTime: int64(time.Hour), LoadBytes: 1 << 40}
+	src := numbered(1)
+	if _, err := load(t.Context(), req.Dir, src); err != nil {
+		t.Fatal(err)
+	}
+	path, err := codeFile(req.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rehearse(t.Context(), req, src, path, new(answer)); err != nil {
+		t.Error(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.TrimPrefix(filepath.Base(filepath.Dir(path)), "wazero-")
+	version, _, _ = strings.Cut(version, "-")
+	i := bytes.Index(b, []byte(version))
+	if i < 0 {
+		t.Fatalf("no version %s in the code", version)
+	}
+	b[i] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := rehearse(t.Context(), req, src, path, new(answer)); err == nil || !strings.Contains(err.Error(), "compiled the module again") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestAPlaceThatIsTakenLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	c := open(t, Config{})

@@ -81,9 +81,7 @@ func compile(ctx context.Context, req *request) (*answer, error) {
 			return nil, err
 		}
 	}
-	wasm := out.Wasm
-	source, out = nil, nil
-	if _, err := load(ctx, req.Dir, wasm); err != nil {
+	if _, err := load(ctx, req.Dir, out.Wasm); err != nil {
 		return nil, err
 	}
 	code, err := codeFile(req.Dir)
@@ -93,7 +91,7 @@ func compile(ctx context.Context, req *request) (*answer, error) {
 	if m.Code, err = describe(code); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
 	}
-	return ans, rehearse(ctx, req, wasm, code, ans)
+	return ans, rehearse(ctx, req, out.Wasm, code, ans)
 }
 
 // rehearse loads what has been compiled, as the node will, and refuses what

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ const (
 	verbPanics  = "panics"  // takes its request and dies
 	verbLies    = "lies"    // answers with the text of the next argument
 	verbNode    = "node"    // the parent of a child, see runNode
+
+	verbFullDisk = "full-disk" // another one, see onFullDisk
 )
 
 // TestMain is the child, too: the test binary executes itself.
@@ -37,6 +40,8 @@ func TestMain(m *testing.M) {
 		case verbLies:
 			fmt.Println(os.Args[2])
 			os.Exit(0)
+		case verbFullDisk:
+			os.Exit(onFullDisk(os.Args[2]))
 		case verbNode:
 			os.Exit(runNode(os.Args[2], os.Args[3]))
 		}
@@ -172,7 +177,7 @@ func numbered(n int) []byte {
 // functions is a module of functions without parameters and results.
 func functions(bodies ...[]byte) []byte {
 	declared := binary.AppendUvarint(nil, uint64(len(bodies)))
-	code := declared[:len(declared):len(declared)]
+	code := slices.Clip(declared)
 	for _, b := range bodies {
 		declared = append(declared, 0)
 		code = append(binary.AppendUvarint(code, uint64(len(b))), b...)
