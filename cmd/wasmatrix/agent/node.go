@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -83,14 +82,14 @@ func (w *worker) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
+	compiler, err := compile.Self()
 	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
+		return err
 	}
 	cores := runtime.GOMAXPROCS(0)
 	if w.engine, err = engine.New(engine.Config{
 		Compile: compile.Config{
-			Dir: filepath.Join(dir, "compiled"), DirBytes: int64(w.cfg.Node.ModuleCache), Command: []string{self, compile.Verb},
+			Dir: filepath.Join(dir, "compiled"), DirBytes: int64(w.cfg.Node.ModuleCache), Command: compiler,
 		},
 		Cores: cores, Logger: w.log.Named("engine"),
 	}); err != nil {

@@ -80,13 +80,14 @@ func (m *manifest) check() error {
 
 // request is what a child is asked for.
 type request struct {
-	Source string // path of the module
-	Dir    string // where to leave the results; nothing else is in it
-	Limits meter.Limits
-	Stack  uint32
-	Memory uint64 // bytes of address space beyond what the child begins with
-	CPU    uint64 // seconds of CPU time after which the child is killed
-	Favour int64  // nanoseconds of CPU time after which its priority is the lowest
+	Program string // what the child must be, see [program]
+	Source  string // path of the module
+	Dir     string // where to leave the results; nothing else is in it
+	Limits  meter.Limits
+	Stack   uint32
+	Memory  uint64 // bytes of address space beyond what the child begins with
+	CPU     uint64 // seconds of CPU time after which the child is killed
+	Favour  int64  // nanoseconds of CPU time after which its priority is the lowest
 	// What loading the result may take: nanoseconds of CPU time, and bytes.
 	LoadTime  int64
 	LoadBytes uint64

@@ -23,7 +23,7 @@ type Config struct {
 	// DirBytes bounds what is kept, beyond what is in use; 0 means 2 GiB.
 	DirBytes int64
 	// Command is the argument vector of the child, whose body is [Main]. It is
-	// usually this program and [Verb].
+	// usually that of [Self].
 	Command []string
 	// Parallel is how many children run at a time; 0 means all cores but one.
 	// Twice as many modules are fetched and kept in memory at a time.
@@ -283,11 +283,9 @@ func (c *Cache) build(ctx context.Context, key string, digest wasmatrix.Digest, 
 		if e, ok := errors.AsType[*wasmatrix.Error](err); ok {
 			err = wasmatrix.Errorf(e.Code, "module %s: %s", digest.Short(), e.Message)
 		}
-		if ctx.Err() == nil {
-			c.mu.Lock()
-			c.failed.add(key, err)
-			c.mu.Unlock()
-		}
+		c.mu.Lock()
+		c.failed.add(key, err)
+		c.mu.Unlock()
 		return err
 	}
 	c.mu.Lock()

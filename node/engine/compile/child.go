@@ -21,6 +21,20 @@ const (
 	killWait = 5 * time.Second
 )
 
+// Self returns the argument vector by which this program executes itself as the
+// child.
+func Self() ([]string, error) {
+	// On Linux this is the program that runs, also after its file has been
+	// replaced or removed, as an upgrade does.
+	path := "/proc/self/exe"
+	if _, err := os.Stat(path); err != nil {
+		if path, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("finding this program: %w", err)
+		}
+	}
+	return []string{path, Verb}, nil
+}
+
 // runChild compiles source in a child process that leaves its results in dir.
 func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answer, error) {
 	path := dir + ".source"
@@ -29,7 +43,7 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answe
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	req, err := json.Marshal(&request{
-		Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory,
+		Program: program(), Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory,
 		CPU: uint64((c.cfg.Timeout + time.Second - 1) / time.Second), Favour: int64(c.cfg.favour),
 		LoadTime: int64(c.cfg.LoadTimeout), LoadBytes: c.cfg.LoadMemory,
 	})

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,6 +77,30 @@ func TestLoadingIsBounded(t *testing.T) {
 	c := open(t, Config{Limits: loose, LoadMemory: 16 << 20, Timeout: 10 * time.Minute})
 	mustFail(t, c, bomb, wasmatrix.CodeResourceExhausted, "of memory", "limit is 16MiB")
 	mustLoad(t, c, numbered(1))
+}
+
+// TestAReplacedProgram runs a copy of this program that removes itself before it
+// loads a module, and a child of another version.
+func TestAReplacedProgram(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "program")
+	if err := os.WriteFile(path, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(path, verbRemoved, filepath.Join(dir, "cache")).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+
+	req := &request{Program: "another", Source: "nowhere"}
+	if _, err := compile(t.Context(), req); err == nil || !strings.Contains(err.Error(), "not of the node's version") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestChildrenThatFail(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -56,9 +57,35 @@ func Main(in io.Reader, out io.Writer) int {
 	return 0
 }
 
+// program names what of a program decides what it compiles a module to, as far
+// as it knows that without compiling one.
+func program() string {
+	return fmt.Sprintf("format %d, meter %d, engine %s, features %#x", format, meter.Version, wazeroVersion(), uint64(features))
+}
+
+// wazeroVersion is the version that this program was built with, "" where it
+// does not know.
+func wazeroVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == "github.com/tetratelabs/wazero" {
+			return dep.Version + " " + dep.Sum
+		}
+	}
+	return ""
+}
+
 // compile leaves the metered module, its native code and what its source lines
 // are found by in the directory of the request.
 func compile(ctx context.Context, req *request) (*answer, error) {
+	// A file that has been replaced by another version of the program would
+	// leave what the node does not know from what it should have.
+	if own := program(); req.Program != own {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "the compiler is not of the node's version: %s, not %s", own, req.Program)
+	}
 	source, err := os.ReadFile(req.Source)
 	if err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,9 @@ const (
 	verbLies    = "lies"    // answers with the text of the next argument
 	verbNode    = "node"    // the parent of a child, see runNode
 
-	verbFullDisk = "full-disk" // another one, see onFullDisk
+	verbRemoved = "removed" // another one, see runRemoved
+
+	verbFullDisk = "full-disk" // and another, see onFullDisk
 )
 
 // TestMain is the child, too: the test binary executes itself.
@@ -42,6 +45,8 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		case verbFullDisk:
 			os.Exit(onFullDisk(os.Args[2]))
+		case verbRemoved:
+			os.Exit(runRemoved(os.Args[2]))
 		case verbNode:
 			os.Exit(runNode(os.Args[2], os.Args[3]))
 		}
@@ -87,6 +92,29 @@ func runNode(dir, source string) int {
 		panic(err)
 	}
 	fmt.Println(len(files))
+	return 0
+}
+
+// runRemoved removes its own file before it loads a module.
+func runRemoved(dir string) int {
+	command, err := Self()
+	if err != nil {
+		panic(err)
+	}
+	// Where a program cannot be executed without its file, it is not replaced here.
+	if runtime.GOOS == "linux" {
+		if err := os.Remove(os.Args[0]); err != nil {
+			panic(err)
+		}
+	}
+	c, err := Open(Config{Dir: dir, Command: command})
+	if err != nil {
+		panic(err)
+	}
+	src := numbered(1)
+	if err := c.Load(context.Background(), wasmatrix.DigestOf(src), give(src), func(*Artifact) error { return nil }); err != nil {
+		panic(err)
+	}
 	return 0
 }
 
