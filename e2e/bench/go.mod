@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/wasmatrix/wasmatrix v0.0.0
+	github.com/tetratelabs/wazero v1.12.0
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/zap v1.27.1
 )

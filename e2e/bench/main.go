@@ -44,6 +44,9 @@ type settings struct {
 	duration time.Duration // of each load
 	clients  int           // of S3
 	logStore string
+
+	guests      string // of S9, comma-separated; all if empty
+	guestRounds int
 }
 
 var figures = []figure{
@@ -52,6 +55,7 @@ var figures = []figure{
 	{"S3", "acknowledged control writes", measureS3},
 	{"S4", "leader killed to next acknowledged write", measureS4},
 	{"S5", "node killed to its instances running elsewhere", measureS5},
+	{"S9", "metered guests against unmetered", measureS9},
 	{"S12", "memory of an idle server", measureS12},
 }
 
@@ -66,6 +70,8 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 256, "clients of S3")
 	flag.DurationVar(&s.duration, "duration", 10*time.Second, "length of each load")
 	flag.StringVar(&s.logStore, "log-store", "boltdb", "boltdb or wal")
+	flag.StringVar(&s.guests, "guests", "", "comma-separated programs of S9, such as \"C json,Go sort\"; all if empty")
+	flag.IntVar(&s.guestRounds, "guest-rounds", 5, "rounds of S9, of which the best counts")
 	flag.Parse()
 	if s.bin != "" {
 		abs, err := filepath.Abs(s.bin)
