@@ -76,23 +76,12 @@ func (w *worker) open(ctx context.Context) (err error) {
 		return err
 	}
 	w.onClose(func() { w.logError("closing the data directory", w.identity.Close()) })
-	store, err := module.OpenStore(module.Config{
-		Dir: filepath.Join(dir, "modules"), MaxBytes: int64(w.cfg.Node.ModuleCache), Logger: w.log.Named("modules"),
-	})
-	if err != nil {
-		return err
-	}
-	compiler, err := compile.Self()
+	store, err := w.openStore(filepath.Join(dir, "modules"))
 	if err != nil {
 		return err
 	}
 	cores := runtime.GOMAXPROCS(0)
-	if w.engine, err = engine.New(engine.Config{
-		Compile: compile.Config{
-			Dir: filepath.Join(dir, "compiled"), DirBytes: int64(w.cfg.Node.ModuleCache), Command: compiler,
-		},
-		Cores: cores, Logger: w.log.Named("engine"),
-	}); err != nil {
+	if w.engine, err = w.openEngine(filepath.Join(dir, "compiled"), cores); err != nil {
 		return err
 	}
 	// A guest on a core holds a P until it comes by. The others are for all that
@@ -110,17 +99,32 @@ func (w *worker) open(ctx context.Context) (err error) {
 	})
 
 	cache := &module.Cache{Store: store, Fetch: w.fetcher()}
-	if w.node, err = node.New(node.Config{
-		ID: wasmatrix.NodeID(w.cfg.Name), Boot: wasmatrix.BootID(randomID(8)), Addr: addr, Version: wasmatrix.Version,
-		Labels: w.cfg.Node.Labels, Capacity: wasmatrix.Capacity{Memory: w.cfg.Node.Memory, Instances: uint32(w.cfg.Node.Instances)},
-		Control: control{w.control}, Modules: cache, Engine: w.engine,
-		LogRing: int(w.cfg.Node.LogRing), Starts: w.cfg.Node.StartParallelism, Logger: w.log,
-	}); err != nil {
+	nc := nodeConfig(w.cfg)
+	nc.Boot, nc.Addr, nc.Version = wasmatrix.BootID(randomID(8)), addr, wasmatrix.Version
+	nc.Control, nc.Modules, nc.Engine, nc.Logger = control{w.control}, cache, w.engine, w.log
+	if w.node, err = node.New(nc); err != nil {
 		return err
 	}
 	w.onClose(func() { w.logError("closing the node", w.node.Close()) })
 	w.api = rpc.NewAgentServer(rpc.AgentConfig{Agent: agentView{w.node}, Logger: w.log.Named("api")})
 	return nil
+}
+
+func (w *worker) openStore(dir string) (*module.Store, error) {
+	c := nodeStoreConfig(w.cfg)
+	c.Dir, c.Logger = dir, w.log.Named("modules")
+	return module.OpenStore(c)
+}
+
+func (w *worker) openEngine(dir string, cores int) (*engine.Engine, error) {
+	compiler, err := compile.Self()
+	if err != nil {
+		return nil, err
+	}
+	c := engineConfig(w.cfg)
+	c.Compile.Dir, c.Compile.Command = dir, compiler
+	c.Cores, c.Logger = cores, w.log.Named("engine")
+	return engine.New(c)
 }
 
 func (w *worker) openGossip(dir, addr string) (*gossip.Gossip, error) {

@@ -212,6 +212,12 @@ func TestProblemsNameFileLineAndKey(t *testing.T) {
 		{"quick heartbeat", "server {\n raft {\n heartbeat = \"1ms\"\n }\n}", "3", "server.raft.heartbeat", "1ms is not between 5ms and 1m0s"},
 		{"one snapshot", "server {\n raft {\n snapshot_retain = 1\n }\n}", "3", "server.raft.snapshot_retain", "1 is not between 2 and 1000"},
 		{"no memory", "node {\n memory = 0\n}", "2", "node.memory", "0B is not between 64KiB and"},
+		{"no queue", "node {\n invoke_queue = 0\n}", "2", "node.invoke_queue", "0 is not between 1 and 100000"},
+		{"deep calls", "node {\n call_stack = \"1GiB\"\n}", "2", "node.call_stack", "1GiB is not between 64KiB and 64MiB"},
+		{"hasty compiler", "node {\n compile {\n  timeout = \"1ms\"\n }\n}", "3", "node.compile.timeout", "1ms is not between 1s and 1h0m0s"},
+		{"no locals", "node {\n module_limits {\n  locals = 0\n }\n}", "3", "node.module_limits.locals", "0 is not between 1 and 1000000"},
+		{"huge tables", "node {\n module_limits {\n  table_elements = 134217729\n }\n}", "3", "node.module_limits.table_elements", "134217729 is not between 1 and 134217728"},
+		{"two memories", "node {\n module_limits {\n  memories = 2\n }\n}", "3", "node.module_limits.memories", "must be 1, not 2"},
 		{"taken label", "node {\n labels = { node = \"x\" }\n}", "2", "node.labels", "cannot be set"},
 		{"bad label", "node {\n labels = { \"a b\" = \"x\" }\n}", "2", "node.labels", "not allowed"},
 		{"bad join address", "gossip {\n retry_join = [\"a:0\"]\n}", "2", "gossip.retry_join", `"0" is not a port`},
@@ -246,6 +252,8 @@ func TestValidateKeepsThePlace(t *testing.T) {
 		{"port twice", "data_dir = \"/d\"\nserver { enabled = true }\nports {\n raft = 7480\n}", "4", "ports.raft", "7480 is the port of ports.api too"},
 		{"quick election", "data_dir = \"/d\"\nserver {\n enabled = true\n raft {\n heartbeat = \"2s\"\n election = \"1s\"\n }\n}", "6", "server.raft.election", "1s is below server.raft.heartbeat, 2s"},
 		{"long lease", "data_dir = \"/d\"\nserver {\n enabled = true\n raft {\n leader_lease = \"400ms\"\n }\n}", "5", "server.raft.leader_lease", "400ms is above server.raft.heartbeat, 300ms"},
+		{"server accepts more than its node", "data_dir = \"/d\"\nserver {\n enabled = true\n max_module = \"128MiB\"\n}\nnode { enabled = true }", "4", "server.max_module", "128MiB is above node.module_limits.bytes, 64MiB"},
+		{"node takes less than its server", "data_dir = \"/d\"\nserver { enabled = true }\nnode {\n enabled = true\n module_limits {\n  bytes = \"8MiB\"\n }\n}", "6", "node.module_limits.bytes", "8MiB is below server.max_module, 64MiB"},
 		{"no address for others", "data_dir = \"/d\"\nbind_addr = \"0.0.0.0\"\nserver { enabled = true }", "", "advertise_addr", "others cannot reach 0.0.0.0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func example(t *testing.T) *Config {
 // it depends on the machine. The example marks them with a star.
 var depends = []string{
 	"name", "data_dir", "server.enabled", "server.bootstrap_expect", "node.enabled", "node.memory", "node.labels",
-	"node.start_parallelism", "gossip.retry_join",
+	"node.start_parallelism", "node.compile.parallel", "gossip.retry_join",
 }
 
 // TestExampleHasEveryKeyWithItsDefault: the example sets every key there is (and

@@ -132,7 +132,7 @@ func (k *checker) server() {
 	k.count("server.bootstrap_expect", s.BootstrapExpect, 0, 31)
 	k.oneOf("server.log_store", s.LogStore, "boltdb", "wal")
 	k.oneOf("server.placement", s.Placement, "spread", "binpack")
-	k.size("server.max_module", s.MaxModule, 64<<10, 1<<30)
+	k.size("server.max_module", s.MaxModule, 64<<10, maxModule)
 
 	// The least values are those that hashicorp/raft accepts.
 	const least = 5 * time.Millisecond
@@ -158,15 +158,24 @@ func (k *checker) node() {
 	n := k.c.Node
 	k.size("node.memory", n.Memory, wasmatrix.WasmPage, 1<<50)
 	k.count("node.instances", n.Instances, 1, 10_000_000)
-	k.size("node.module_cache", n.ModuleCache, 1<<20, 1<<50)
-	k.size("node.log_ring", n.LogRing, 1<<10, 1<<30)
 	k.count("node.start_parallelism", n.StartParallelism, 1, 10_000)
+	k.count("node.invoke_queue", n.InvokeQueue, 1, 100_000)
+	// wazero 1.12.0 lets no stack grow that has more than 50 MB.
+	k.size("node.call_stack", n.CallStack, 64<<10, 64<<20)
+	k.size("node.module_cache", n.ModuleCache, 1<<20, 1<<50)
+	k.count("node.idle_modules", n.IdleModules, 1, 100_000)
+	k.size("node.log_ring", n.LogRing, 1<<10, 1<<30)
+	k.size("node.log_rate", n.LogRate, 1<<10, 1<<30)
+	k.size("node.log_total", n.LogTotal, 1<<20, 1<<40)
+	k.count("node.log_ended", n.LogEnded, 1, 1<<14) // a node remembers no more ended instances
 	if err := wasmatrix.ValidateLabels(n.Labels); err != nil {
 		k.fail("node.labels", "%s", wasmatrix.AsError(err).Message)
 	}
 	if _, taken := n.Labels[wasmatrix.LabelNode]; taken {
 		k.fail("node.labels", "%q is the node's own name and cannot be set", wasmatrix.LabelNode)
 	}
+	k.compile()
+	k.moduleLimits()
 }
 
 // checkTogether checks what depends on more than one value.
@@ -187,5 +196,8 @@ func (c *Config) checkTogether() []*wasmatrix.Error {
 	r := c.Server.Raft
 	k.require(r.Election >= r.Heartbeat, "server.raft.election", "%s is below server.raft.heartbeat, %s", r.Election, r.Heartbeat)
 	k.require(r.LeaderLease <= r.Heartbeat, "server.raft.leader_lease", "%s is above server.raft.heartbeat, %s: two servers could lead at once", r.LeaderLease, r.Heartbeat)
+	if c.Server.Enabled && c.Node.Enabled {
+		k.moduleSizes()
+	}
 	return k.problems
 }
