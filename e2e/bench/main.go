@@ -45,6 +45,8 @@ type settings struct {
 	clients  int           // of S3
 	logStore string
 
+	instances int // of S7
+
 	guests      string // of S9, comma-separated; all if empty
 	guestRounds int
 }
@@ -55,6 +57,8 @@ var figures = []figure{
 	{"S3", "acknowledged control writes", measureS3},
 	{"S4", "leader killed to next acknowledged write", measureS4},
 	{"S5", "node killed to its instances running elsewhere", measureS5},
+	{"S6", "crash to running again", measureS6},
+	{"S7", "memory of idle instances", measureS7},
 	{"S9", "metered guests against unmetered", measureS9},
 	{"S12", "memory of an idle server", measureS12},
 }
@@ -70,6 +74,7 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 256, "clients of S3")
 	flag.DurationVar(&s.duration, "duration", 10*time.Second, "length of each load")
 	flag.StringVar(&s.logStore, "log-store", "boltdb", "boltdb or wal")
+	flag.IntVar(&s.instances, "instances", 100_000, "idle instances of S7")
 	flag.StringVar(&s.guests, "guests", "", "comma-separated programs of S9, such as \"C json,Go sort\"; all if empty")
 	flag.IntVar(&s.guestRounds, "guest-rounds", 5, "rounds of S9, of which the best counts")
 	flag.Parse()
