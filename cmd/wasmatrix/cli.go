@@ -125,7 +125,7 @@ operation failed, 2 wrong usage or configuration.`,
 		}
 	}
 	add("instances", c.runCommand(), c.psCommand(), c.inspectCommand(), c.stopCommand(), c.restartCommand(),
-		c.logsCommand(), c.eventsCommand(), c.crashesCommand())
+		c.invokeCommand(), c.logsCommand(), c.eventsCommand(), c.crashesCommand())
 	add("cluster", c.moduleCommand(), c.nodeCommand(), c.clusterCommand())
 	add("agent", c.agentCommand(), c.configCommand(), c.completionCommand(), c.versionCommand())
 	root.AddCommand(c.hiddenCommands()...)

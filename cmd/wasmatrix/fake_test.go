@@ -50,7 +50,7 @@ func startFake() (*fakeServer, func()) {
 	f.instances = fakeInstances()
 	f.modules = []*api.Module{{
 		Digest: fakeDigest, Names: []string{"hello", "hi"}, SizeBytes: 1536, Kind: "command",
-		Imports: []string{"wasi_snapshot_preview1.fd_write"}, Exports: []string{"_start"},
+		Imports: []string{"wasi_snapshot_preview1.fd_write"}, Exports: []string{"_start", "bad\n:1", "handle"},
 		CreatedAt: ago(49 * time.Hour), UsedAt: ago(90 * time.Minute), Users: 2,
 	}}
 	mux := http.NewServeMux()
@@ -105,7 +105,8 @@ func fakeInstances() []*api.Instance {
 				Initial: durationpb.New(time.Second), Multiplier: 2, Max: durationpb.New(time.Minute), Jitter: 0.1, Reset_: durationpb.New(30 * time.Second),
 			},
 		},
-		Limits: &api.Limits{MemoryBytes: 64 << 20, CpuMillis: 500, Deadline: durationpb.New(time.Hour)}, Exclusive: true,
+		Limits: &api.Limits{MemoryBytes: 64 << 20, CpuMillis: 500, Deadline: durationpb.New(time.Hour), Fuel: 2e9}, Exclusive: true,
+		Stdin: make([]byte, 1536),
 	}
 	plain := &api.InstanceSpec{Module: fakeDigest, Restart: &api.RestartPolicy{Mode: api.RestartMode_RESTART_MODE_NEVER}, Limits: &api.Limits{MemoryBytes: 1 << 20, CpuMillis: 1000}}
 	return []*api.Instance{
@@ -128,8 +129,11 @@ func fakeInstances() []*api.Instance {
 
 var fakeCrashes = []*api.Crash{{
 	Kind: "trap", Message: "unreachable", Stack: []string{"main.run+0x1f", "_start"}, Node: "n1", Epoch: 1, Attempt: 1,
-	Uptime: durationpb.New(1500 * time.Millisecond), Time: fixed,
+	Uptime: durationpb.New(1500 * time.Millisecond), Time: fixed, Fuel: 123456789, MemoryPeakBytes: 3 << 19,
 }}
+
+// fakeStderr is what a guest wrote that would take over the terminal.
+const fakeStderr = "panic: \x1b[2J\x1b]0;mine\x07\r\n\n\tmain.go:7 \xff\u202e\n"
 
 // note keeps a request.
 func (f *fakeServer) note(m proto.Message) {
@@ -310,10 +314,20 @@ func (s fakeInstanceService) GetCrashInfo(_ context.Context, req *api.GetCrashIn
 	if err != nil || i.GetCrashes() == 0 {
 		return &api.GetCrashInfoResponse{}, err
 	}
-	return &api.GetCrashInfoResponse{
+	res := &api.GetCrashInfoResponse{
 		Crashed: i.GetStatus() == api.InstanceStatus_INSTANCE_STATUS_CRASHED, CrashCount: i.GetCrashes(), Crashes: fakeCrashes,
 		LastError: &api.Error{Code: "WASM_RUNTIME_ERROR", Message: "unreachable", Time: fixed},
-	}, nil
+	}
+	if i.GetNode() == "n2" { // which is down
+		unborn := &api.Crash{Kind: "start", Message: "no such import", Node: "n2", Epoch: 1, Attempt: 1, Time: fixed}
+		res.Crashes = []*api.Crash{unborn, fakeCrashes[0]}
+		res.DetailsMissing = "node n2 is down\x1b[2J"
+		return res, nil
+	}
+	last := proto.CloneOf(fakeCrashes[0])
+	last.Stderr = []byte(fakeStderr)
+	res.Crashes = []*api.Crash{last}
+	return res, nil
 }
 
 func (s fakeInstanceService) StreamLogs(ctx context.Context, req *api.StreamLogsRequest, out *connect.ServerStream[api.StreamLogsResponse]) error {
@@ -432,6 +446,11 @@ var fakeNodes = []*api.Node{
 	},
 }
 
+var fakeUsage = &api.NodeUsage{
+	Instances: 1, ReservedBytes: 64 << 20, GuestMemoryBytes: 3 << 19, HeapBytes: 20 << 20, Goroutines: 41, Threads: 12, Descriptors: 23,
+	Compiling: 2, Runnable: 3, Cores: 4, Cpu: durationpb.New(61500*time.Millisecond + 1234),
+}
+
 func (s fakeNodeService) ListNodes(_ context.Context, req *api.ListNodesRequest) (*api.ListNodesResponse, error) {
 	s.note(req)
 	return &api.ListNodesResponse{Nodes: fakeNodes}, nil
@@ -441,7 +460,11 @@ func (s fakeNodeService) GetNode(_ context.Context, req *api.GetNodeRequest) (*a
 	s.note(req)
 	for _, n := range fakeNodes {
 		if n.GetNodeId() == req.GetNodeId() {
-			return &api.GetNodeResponse{Node: n}, nil
+			res := &api.GetNodeResponse{Node: n}
+			if n.GetNodeId() == "n1" { // the others do not answer
+				res.Usage = fakeUsage
+			}
+			return res, nil
 		}
 	}
 	return nil, wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no node %q", req.GetNodeId())

@@ -103,7 +103,26 @@ func (c *cli) inspectText(q *api.QueryInstanceResponse, crashes *api.GetCrashInf
 	if _, err := fmt.Fprintln(c.out); err != nil {
 		return err
 	}
-	return c.writeTable(c.crashTable(crashes))
+	if err := c.writeTable(c.crashTable(crashes)); err != nil {
+		return err
+	}
+	c.noteMissing(crashes)
+	return c.lastStderr(crashes)
+}
+
+// lastStderr shows what the last crash wrote at its end, if that is known.
+func (c *cli) lastStderr(crashes *api.GetCrashInfoResponse) error {
+	all := crashes.GetCrashes()
+	lines := lastLines(all[len(all)-1])
+	if len(lines) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(c.out); err != nil {
+		return err
+	}
+	f := &fields{}
+	f.list("Last stderr", lines)
+	return f.write(c.out)
 }
 
 func (c *cli) specFields(f *fields, s *api.InstanceSpec) {
@@ -118,6 +137,12 @@ func (c *cli) specFields(f *fields, s *api.InstanceSpec) {
 	f.add("CPU limit", strconv.Itoa(int(l.GetCpuMillis()))+"m")
 	if l.GetDeadline() != nil {
 		f.add("Deadline", l.GetDeadline().AsDuration().String())
+	}
+	if n := l.GetFuel(); n > 0 {
+		f.add("Fuel limit", count(n))
+	}
+	if n := len(s.GetStdin()); n > 0 {
+		f.add("Standard input", wasmatrix.FormatBytes(uint64(n)))
 	}
 	f.add("Restart", restartPolicy(s.GetRestart()))
 	if s.GetExclusive() {

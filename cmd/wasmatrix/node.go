@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,8 +48,11 @@ func (c *cli) nodeLsCommand() *cobra.Command {
 func (c *cli) nodeInspectCommand() *cobra.Command {
 	var stale bool
 	cmd := &cobra.Command{
-		Use:               "inspect NODE",
-		Short:             "Show a node in full",
+		Use:   "inspect NODE",
+		Short: "Show a node in full",
+		Long: `Show a node, and what its process takes of the machine at the moment, if the node
+answers when it is asked. Memory and Reserved are limits of instances, which they
+may not have used; Guest memory is what they have.`,
 		Example:           "  wasmatrix node inspect worker-1",
 		Args:              wants("NODE"),
 		ValidArgsFunction: once(false, c.nodeIDs()),
@@ -74,9 +78,25 @@ func (c *cli) nodeInspectCommand() *cobra.Command {
 		f.list("Labels", assignments(n.GetLabels()))
 		f.add("Registered", moment(n.GetRegisteredAt()))
 		f.add("Changed", moment(n.GetChangedAt()))
+		if u := res.GetUsage(); u != nil {
+			usageFields(f, u)
+		}
 		return f.write(c.out)
 	})
 	return cmd
+}
+
+func usageFields(f *fields, u *api.NodeUsage) {
+	f.add("Guest memory", wasmatrix.FormatBytes(u.GetGuestMemoryBytes()))
+	f.add("Reserved", wasmatrix.FormatBytes(u.GetReservedBytes()))
+	f.add("Heap", wasmatrix.FormatBytes(u.GetHeapBytes()))
+	f.add("Goroutines", count(u.GetGoroutines()))
+	f.add("Threads", count(u.GetThreads()))
+	f.add("Descriptors", count(u.GetDescriptors()))
+	f.add("Compiling", count(u.GetCompiling()))
+	f.add("Runnable", count(u.GetRunnable()))
+	f.add("Cores", count(u.GetCores()))
+	f.add("CPU time", short(u.GetCpu().AsDuration().Round(time.Millisecond)))
 }
 
 func nodeStatus(n *api.Node) string {

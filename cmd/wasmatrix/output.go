@@ -159,7 +159,8 @@ func (f *fields) write(w io.Writer) error {
 		if name != "" {
 			name += ":"
 		}
-		fmt.Fprintf(&out, "%-*s  %s\n", width+1, name, printable(p[1]))
+		line := fmt.Sprintf("%-*s  %s", width+1, name, printable(p[1]))
+		out.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	_, err := w.Write(out.Bytes())
 	return err

@@ -40,7 +40,8 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 		Example: `  wasmatrix run hello.wasm
   wasmatrix run hello.wasm --restart on_failure --max-retries 5 -- --verbose input
   wasmatrix run web --count 10 --memory 32MiB --label app=web --constraint zone=a
-  wasmatrix run job.wasm --env MODE=fast --deadline 10m --wait`,
+  wasmatrix run job.wasm --env MODE=fast --deadline 10m --wait
+  wasmatrix run sort.wasm --stdin words.txt --fuel 1000000000`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			own := args
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -61,6 +62,11 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 			return err
 		}
 		req.Args = args[1:]
+		if cmd.Flags().Changed("stdin") {
+			if req.Stdin, err = c.readInput("--stdin", flags.stdin, wasmatrix.MaxStdin); err != nil {
+				return err
+			}
+		}
 		explicitTable := cmd.Flags().Changed("output") && !c.json()
 		return c.call(func(ctx context.Context, cl *client.Client, _ []string) error {
 			res, err := c.start(ctx, cl, args[0], req)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
 )
 
@@ -44,7 +45,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // not a second for each process
 			for name, data := range map[string][]byte{
 				"hello.wasm": smallModule(0), "big.wasm": smallModule(3 << 20), "empty.wasm": {}, "text.wasm": []byte("hello"),
-				"component.wasm": []byte("\x00asm\x0d\x00\x01\x00"),
+				"component.wasm": []byte("\x00asm\x0d\x00\x01\x00"), "64KiB": make([]byte, wasmatrix.MaxStdin),
+				"4MiB+1": make([]byte, wasmatrix.MaxInvokeData+1),
 			} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
 					return err

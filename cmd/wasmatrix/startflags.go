@@ -20,6 +20,8 @@ type startFlags struct {
 	backoff     time.Duration
 	memory, cpu string
 	deadline    time.Duration
+	fuel        uint64
+	stdin       string
 	env, labels []string
 	constraints []string
 	caps        []string
@@ -38,13 +40,15 @@ func (s *startFlags) register(cmd *cobra.Command, c *cli) {
 	f.StringVar(&s.memory, "memory", "", "memory limit, such as 64MiB, a multiple of 64KiB (default "+wasmatrix.FormatBytes(wasmatrix.DefaultLimits.Memory)+")")
 	f.StringVar(&s.cpu, "cpu", "", "share of CPU, such as 500m or 2 (default 1)")
 	f.DurationVar(&s.deadline, "deadline", 0, "longest time that one execution may take (0 is unlimited)")
+	f.Uint64Var(&s.fuel, "fuel", 0, "units of about one instruction that one execution may use (0 is unlimited)")
+	f.StringVar(&s.stdin, "stdin", "", "file that the program reads as its standard input, at most "+wasmatrix.FormatBytes(wasmatrix.MaxStdin)+`; "-" is that of this command`)
 	f.StringArrayVar(&s.env, "env", nil, "environment variable NAME=VALUE; NAME alone takes its value from here; may be repeated")
 	f.StringArrayVar(&s.labels, "label", nil, "label KEY=VALUE; may be repeated")
 	f.StringArrayVar(&s.constraints, "constraint", nil, "condition on a node's labels; may be repeated, and all must hold")
 	f.StringArrayVar(&s.caps, "cap", nil, "capability ID=TYPE:PERMISSION,PERMISSION...; may be repeated")
 	f.BoolVar(&s.exclusive, "exclusive", false, "never let two executions have effects at a time, at the price of a slower move when a node is lost")
 	f.BoolVar(&s.queue, "queue", false, "wait for capacity as pending, rather than fail")
-	for _, name := range []string{"id", "count", "max-retries", "backoff", "memory", "cpu", "deadline", "env", "label", "cap"} {
+	for _, name := range []string{"id", "count", "max-retries", "backoff", "memory", "cpu", "deadline", "fuel", "env", "label", "cap"} {
 		completeFlag(cmd, name, cobra.NoFileCompletions)
 	}
 	completeFlag(cmd, "restart", cobra.FixedCompletions([]string{"never", "on_failure", "always"}, cobra.ShellCompDirectiveNoFileComp))
@@ -57,10 +61,11 @@ func (s *startFlags) register(cmd *cobra.Command, c *cli) {
 	})
 }
 
-// request checks the flags and makes a request without module and arguments.
+// request checks the flags and makes a request without module, arguments and standard
+// input.
 func (s *startFlags) request() (*api.StartInstanceRequest, error) {
 	req := &api.StartInstanceRequest{
-		InstanceId: s.id, Count: s.count, Constraints: s.constraints, Exclusive: s.exclusive, Queue: s.queue, Limits: &api.Limits{},
+		InstanceId: s.id, Count: s.count, Constraints: s.constraints, Exclusive: s.exclusive, Queue: s.queue, Limits: &api.Limits{Fuel: s.fuel},
 	}
 	if s.id != "" {
 		if err := wasmatrix.InstanceID(s.id).Validate(); err != nil {

@@ -66,8 +66,9 @@ func wants(names ...string) cobra.PositionalArgs {
 
 // normalize gives long flags that are written with one dash their second one,
 // as in "agent -dev -config FILE", so that cobra does not take them for rows of
-// short flags. It leaves alone what follows "--" and what is the value of a
-// flag, and reports a command that does not exist.
+// short flags, and shields negative numbers where a command takes them. It leaves
+// alone what follows "--" and what is the value of a flag, and reports a command
+// that does not exist.
 func normalize(root *cobra.Command, args []string) ([]string, error) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultVersionFlag()
@@ -103,6 +104,10 @@ func normalize(root *cobra.Command, args []string) ([]string, error) {
 				return append(out, args[i+1:]...), helpTopic(root, args[i+1:])
 			}
 			cmd, atCommand = sub, sub.HasSubCommands()
+			continue
+		}
+		if isNegative(cmd, arg) {
+			out = append(out, shield+arg)
 			continue
 		}
 		flag, arg := flagOf(cmd, arg)

@@ -51,12 +51,13 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
-// FuzzNormalize: nothing panics, nothing is lost but dashes that are added, and
-// doing it twice changes nothing more.
+// FuzzNormalize: nothing panics, nothing is lost, dashes and shields are all that
+// is added, and doing it twice changes nothing more.
 func FuzzNormalize(f *testing.F) {
 	f.Add("agent -dev -config x")
 	f.Add("run x -env -label -- -id")
 	f.Add("__complete ps -node ")
+	f.Add("invoke i f -1 --data -2 -- -3")
 	f.Fuzz(func(t *testing.T, line string) {
 		args := strings.Split(line, " ")
 		got, err := normalize(testCLI().rootCommand(), args)
@@ -70,7 +71,7 @@ func FuzzNormalize(f *testing.F) {
 			t.Fatalf("%q becomes %q", args, got)
 		}
 		for i := range got {
-			if got[i] != args[i] && got[i] != "-"+args[i] {
+			if got[i] != args[i] && got[i] != "-"+args[i] && got[i] != shield+args[i] {
 				t.Errorf("%q becomes %q", args[i], got[i])
 			}
 		}
