@@ -80,11 +80,15 @@ type specSide struct {
 	last    api.Module            // nil if it could not be
 }
 
+// maxPages bounds what guests that grow as far as they can take of the machine.
+// The specification's tests need less.
+const maxPages = 4096
+
 func newSpecSide(t testing.TB, dir string, f api.CoreFeatures, metered bool) *specSide {
 	t.Helper()
 	s := &specSide{
 		t: t, meter: metered, host: &host{slice: 100}, modules: map[string]api.Module{},
-		runtime: wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfig().WithCoreFeatures(f)),
+		runtime: wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfig().WithCoreFeatures(f).WithMemoryLimitPages(maxPages)),
 	}
 	t.Cleanup(func() { s.runtime.Close(context.WithoutCancel(t.Context())) })
 	if metered {
