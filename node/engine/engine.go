@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -42,7 +41,7 @@ type Engine struct {
 	runtime  wazero.Runtime
 	base     wazero.ModuleConfig
 	cores    *cpu.Scheduler
-	memory   atomic.Int64 // bytes of all linear memories
+	memory   memoryPool // of the guests
 
 	ctx       context.Context // ends when Close begins
 	cancel    context.CancelFunc
@@ -108,7 +107,7 @@ func (e *Engine) Usage() Usage {
 	st := e.cores.Stats()
 	return Usage{
 		Compiling: e.compiled.Active(), Runnable: st.Holding + st.Waiting, Cores: st.Slots,
-		GuestMemory: uint64(max(0, e.memory.Load())), CPU: st.Used,
+		GuestMemory: uint64(max(0, e.memory.present.Load())), CPU: st.Used,
 	}
 }
 
@@ -134,6 +133,7 @@ func (e *Engine) Close() error {
 			err = cerr
 		}
 	}
+	e.memory.close()
 	return err
 }
 

@@ -8,41 +8,67 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
+// tableElement is what an element of a table takes, in bytes.
+const tableElement = 8
+
 // memory gives one run its linear memories within a limit. wazero's own limit
 // is the same for all instances of a runtime. It is used by the goroutine of
 // the run only.
 type memory struct {
-	limit uint64
-	peak  uint64
+	pool   *memoryPool
+	limit  uint64
+	tables uint64 // bytes of the limit that tables take
+	size   uint64 // of all linear memories together
+	peak   uint64 // of size
 	// refused is the size that the limit last refused, unless a growth
 	// succeeded afterwards: a guest that goes on after a refusal has coped.
 	refused uint64
 	linear  []*linear
 }
 
-func newMemory(limit uint64) *memory {
+// newMemory makes the memory of a run whose module begins with so many table
+// elements, which count for the limit. What tables grow by later does not: their
+// sizes are bounded when the module is rewritten. A limit of 0 means that of
+// [wasmatrix.DefaultLimits], in bytes.
+func newMemory(pool *memoryPool, limit, elements uint64) *memory {
 	if limit == 0 {
 		limit = wasmatrix.DefaultLimits.Memory
 	}
-	return &memory{limit: limit}
+	return &memory{pool: pool, limit: limit, tables: elements * tableElement}
 }
 
-// initialMemoryError is the panic of a module that wants more at once than the limit
-// allows: an allocator has no other way to refuse that.
-type initialMemoryError struct{ want, limit uint64 }
+// initialMemoryError is the error of a module that wants more at once than the
+// limit allows.
+type initialMemoryError struct{ linear, tables, limit uint64 }
 
 func (m initialMemoryError) Error() string {
-	return fmt.Sprintf("the module begins with %s of memory, over its limit of %s",
-		wasmatrix.FormatBytes(m.want), wasmatrix.FormatBytes(m.limit))
+	what := wasmatrix.FormatBytes(m.linear) + " of memory"
+	switch {
+	case m.linear == 0:
+		what = wasmatrix.FormatBytes(m.tables) + " of tables"
+	case m.tables > 0:
+		what += " and " + wasmatrix.FormatBytes(m.tables) + " of tables"
+	}
+	return fmt.Sprintf("the module begins with %s, over its limit of %s", what, wasmatrix.FormatBytes(m.limit))
+}
+
+// admit tells whether the tables alone are within the limit. It is asked before
+// the module is instantiated, which makes them.
+func (m *memory) admit() error {
+	if m.tables > m.limit {
+		return initialMemoryError{tables: m.tables, limit: m.limit}
+	}
+	return nil
 }
 
 // Allocate implements experimental.MemoryAllocator. initial is what the module
-// begins with, in bytes.
+// begins with, in bytes. It panics with an initialMemoryError where that is over
+// the limit, since an allocator has no other way to refuse it.
 func (m *memory) Allocate(initial, maximum uint64) experimental.LinearMemory {
-	if initial > m.limit {
-		panic(initialMemoryError{initial, m.limit})
+	if m.size+m.tables+initial > m.limit {
+		panic(initialMemoryError{m.size + initial, m.tables, m.limit})
 	}
-	l := &linear{owner: m, reserved: reserve(min(maximum, m.limit))}
+	l := &linear{owner: m, maximum: min(maximum, m.limit-m.tables)}
 	m.linear = append(m.linear, l)
 	return l
 }
@@ -50,11 +76,25 @@ func (m *memory) Allocate(initial, maximum uint64) experimental.LinearMemory {
 // release gives the memories back. Nothing may touch them afterwards.
 func (m *memory) release() {
 	for _, l := range m.linear {
-		if l.reserved != nil {
-			unreserve(l.reserved)
-		}
-		l.reserved, l.heap = nil, nil
+		l.release()
 	}
+	m.pool.present.Add(-int64(m.size))
+	m.size, m.linear = 0, nil
+}
+
+// resize accounts for a linear memory that goes from one size to another. It
+// reports whether the limit allows it.
+func (m *memory) resize(from, to uint64) bool {
+	total := m.size - from + to
+	if m.tables+total > m.limit {
+		m.refused = m.tables + total
+		return false
+	}
+	m.refused = 0
+	m.pool.present.Add(int64(to) - int64(from))
+	m.size = total
+	m.peak = max(m.peak, total)
+	return true
 }
 
 // blame makes exit one of memory if a refusal is the likely cause of it.
@@ -66,39 +106,3 @@ func (m *memory) blame(exit *Exit) {
 	exit.Message = bounded(fmt.Sprintf("memory limit of %s: refused to grow to %s; then %s",
 		wasmatrix.FormatBytes(m.limit), wasmatrix.FormatBytes(m.refused), exit.Message), wasmatrix.MaxCrashMessage)
 }
-
-// linear is one linear memory. Where the system reserves address space it grows
-// in place, costs what the guest has touched, and goes back at once, none of
-// which the heap of Go would do: a gigabyte of guests there lets the collector
-// wait for another gigabyte.
-type linear struct {
-	owner    *memory
-	reserved []byte // address space of the largest size; nil where heap serves
-	heap     []byte
-}
-
-// Reallocate implements experimental.LinearMemory.
-func (l *linear) Reallocate(size uint64) []byte {
-	m := l.owner
-	if size > m.limit {
-		m.refused = size
-		return nil
-	}
-	m.refused = 0
-	m.peak = max(m.peak, size)
-	if l.reserved != nil || size == 0 {
-		return l.reserved[:size:size]
-	}
-	if size > uint64(cap(l.heap)) {
-		grown := make([]byte, size, min(m.limit, max(size, 2*uint64(cap(l.heap)))))
-		copy(grown, l.heap)
-		l.heap = grown
-	}
-	l.heap = l.heap[:size]
-	return l.heap
-}
-
-// Free implements experimental.LinearMemory. wazero calls it from within
-// proc_exit, while frames of the guest are still on its stack, so that the
-// memory goes back at the end of the run instead.
-func (l *linear) Free() {}

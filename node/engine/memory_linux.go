@@ -26,3 +26,13 @@ func unreserve(b []byte) {
 		panic("engine: unmapping a guest's memory: " + err.Error())
 	}
 }
+
+// discard makes a part of what was reserved zero again, and gives its pages
+// back. It begins at a page of the machine.
+func discard(b []byte) {
+	// The kernel promises zeros for private memory that no file is behind. It
+	// refuses where memory is locked, for one.
+	if syscall.Madvise(b, syscall.MADV_DONTNEED) != nil {
+		clear(b)
+	}
+}

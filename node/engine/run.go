@@ -78,7 +78,7 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 		cfg.CPU = wasmatrix.DefaultLimits.CPU
 	}
 	x := &execution{
-		Context: ctx, e: e, share: e.cores.Join(cfg.CPU), mem: newMemory(cfg.MemoryLimit),
+		Context: ctx, e: e, share: e.cores.Join(cfg.CPU), mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables),
 		budget: cfg.Fuel, slice: firstSlice,
 	}
 	defer func() {
@@ -97,6 +97,9 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 }
 
 func (s *shared) run(x *execution, cfg RunConfig) Exit {
+	if err := x.mem.admit(); err != nil {
+		return Exit{Kind: Memory, Message: err.Error()}
+	}
 	// Instantiating runs the start section, and copies the data segments.
 	if x.enter() != nil {
 		return interrupted(x.Context)

@@ -256,8 +256,9 @@ func (c *Cache) unpin(e *entry) {
 	c.index.evict(c.cfg.DirBytes, c.log)
 }
 
-// build fetches and compiles a module, and puts the result into the cache.
-func (c *Cache) build(ctx context.Context, key string, digest wasmatrix.Digest, fetch Fetch) error {
+// build fetches and compiles the module of a flight, and puts the result into
+// the cache.
+func (c *Cache) build(ctx context.Context, f *flight, digest wasmatrix.Digest, fetch Fetch) error {
 	// Sources are bounded before they are fetched: however many modules wait,
 	// the node holds a few.
 	if err := acquire(ctx, c.sources); err != nil {
@@ -284,13 +285,11 @@ func (c *Cache) build(ctx context.Context, key string, digest wasmatrix.Digest, 
 			err = wasmatrix.Errorf(e.Code, "module %s: %s", digest.Short(), e.Message)
 		}
 		c.mu.Lock()
-		c.failed.add(key, err)
+		c.failed.add(f.key, err)
 		c.mu.Unlock()
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.index.put(key, dir, &ans.Manifest); err != nil {
+	if err := c.land(f, dir, &ans.Manifest); err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	c.log.Debug("module compiled", "module", digest.Short(), "bytes", len(source), "metered", ans.Manifest.Module.Bytes,

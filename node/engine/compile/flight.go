@@ -74,7 +74,7 @@ func (c *Cache) launch(key string, digest wasmatrix.Digest, fetch Fetch) *flight
 	c.running.Go(func() {
 		defer close(f.done)
 		defer cancel()
-		err := c.build(ctx, key, digest, fetch)
+		err := c.build(ctx, f, digest, fetch)
 		if err != nil && c.ctx.Err() != nil {
 			err = errClosed()
 		}
@@ -82,12 +82,25 @@ func (c *Cache) launch(key string, digest wasmatrix.Digest, fetch Fetch) *flight
 		defer c.mu.Unlock()
 		c.forget(f)
 		f.err = err
-		if err == nil && f.waiters > 0 {
-			f.entry = c.index.pin(key)
-		}
 		c.index.evict(c.cfg.DirBytes, c.log)
 	})
 	return f
+}
+
+// land puts into the cache what a child has left in dir. From then on the result
+// is pinned for those who wait, and who comes now finds it there: in between,
+// others that make room would take it away.
+func (c *Cache) land(f *flight, dir string, m *manifest) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.index.put(f.key, dir, m); err != nil {
+		return err
+	}
+	c.forget(f)
+	if f.waiters > 0 {
+		f.entry = c.index.pin(f.key)
+	}
+	return nil
 }
 
 // forget takes a flight out, if it is still the one for its module. The caller
