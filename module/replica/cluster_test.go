@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testCluster is some replicators on disks of their own, joined by a network
 // and a log in memory.
 type testCluster struct {
+	refused wasmatrix.Digest // by the check of what is pushed
 	servers []*server
 
 	mu       sync.Mutex
@@ -73,6 +74,13 @@ func startCluster(t testing.TB, dir string, n int) *testCluster {
 	return c
 }
 
+func (c *testCluster) checkModule(m *wasmatrix.Module) error {
+	if m.Digest == c.refused {
+		return wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "refused")
+	}
+	return nil
+}
+
 func (c *testCluster) stop() {
 	for _, s := range c.servers {
 		s.stop()
@@ -88,6 +96,7 @@ func (s *server) start(t testing.TB) {
 	}
 	s.Replicator = replica.New(replica.Config{
 		Store: s.store, Cluster: s, Copier: network{s.cluster, s}, Log: s.cluster, State: s, MaxModule: maxModule,
+		Check: s.cluster.checkModule,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -26,9 +26,9 @@ type Header struct {
 // module before; then body is not read.
 //
 // Bytes that are not those of the header are E1, and so are those that are no
-// module; see [module.Inspect] for more. Where no majority has stored them it
-// fails with COMMUNICATION_FAILURE, or E5 if disks were all that failed, and
-// nothing is proposed. Errors of the log are returned as they are.
+// module; see [module.Inspect] and [Config.Check] for more. Where no majority has
+// stored them it fails with COMMUNICATION_FAILURE, or E5 if disks were all that
+// failed, and nothing is proposed. Errors of the log are returned as they are.
 func (r *Replicator) Push(ctx context.Context, h Header, body io.Reader) (m *wasmatrix.Module, existed bool, err error) {
 	if err := r.checkHeader(h); err != nil {
 		return nil, false, err
@@ -84,6 +84,11 @@ func (r *Replicator) take(ctx context.Context, h Header, body io.Reader) (*wasma
 	m, err := module.Inspect(io.TeeReader(&contextReader{ctx, body}, w), r.cfg.MaxModule)
 	if err != nil {
 		return nil, err
+	}
+	if r.cfg.Check != nil {
+		if err := r.cfg.Check(m); err != nil {
+			return nil, err
+		}
 	}
 	digest, size := h.Digest, h.Size
 	if digest.IsZero() {

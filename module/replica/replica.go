@@ -61,6 +61,9 @@ type Config struct {
 	State     State
 	MaxModule int64 // bytes; 0 is [wasmatrix.DefaultMaxModule]
 	Logger    hclog.Logger
+	// Check refuses a module that was pushed, before any server keeps it; nil
+	// takes all.
+	Check func(*wasmatrix.Module) error
 
 	// Grace is how long a module stays on the disk while the state does not
 	// name it; 0 is 10 minutes. A push takes less from its first copy to its

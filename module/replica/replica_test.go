@@ -65,6 +65,20 @@ func TestI1_PushIsAcknowledgedOnceAMajorityHasIt(t *testing.T) {
 	})
 }
 
+func TestPushOfWhatIsRefusedLeavesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, c *testCluster) {
+		_, d := guest(1)
+		c.refused = d
+		if m, _, err := c.servers[0].push(t.Context(), 1); wasmatrix.CodeOf(err) != wasmatrix.CodeWasmRuntime || m != nil {
+			t.Errorf("got %v, %v", m, err)
+		}
+		if got, n := c.holders(t, d), c.proposals(); got != "" || n != 0 {
+			t.Errorf("%q have it, %d commands proposed", got, n)
+		}
+		mustPush(t, c.servers[0], 2)
+	})
+}
+
 func TestPushWithAServerDownIsMadeGoodLater(t *testing.T) {
 	bubble(t, func(t *testing.T, c *testCluster) {
 		c.servers[2].setFault(down)

@@ -123,7 +123,7 @@ func (s *server) join(store *module.Store) {
 	transfer := client.NewTransfer(s.transport)
 	s.replica = replica.New(replica.Config{
 		Store: store, Cluster: replicaPeers{s.cluster}, Copier: moduleCopier{transfer}, Log: log, State: state,
-		MaxModule: int64(s.cfg.Server.MaxModule), Logger: s.log.Named("modules"),
+		MaxModule: int64(s.cfg.Server.MaxModule), Check: checkImports, Logger: s.log.Named("modules"),
 	})
 	s.onClose(func() { s.replica.Close() })
 	s.api = rpc.NewServer(rpc.Config{
