@@ -79,7 +79,9 @@ func (l wasmLoader) Load(ctx context.Context, d wasmatrix.Digest, fetch engine.F
 	return m, nil
 }
 
-func (l wasmLoader) Prepare(d wasmatrix.Digest, fetch engine.Fetch) bool { return l.Engine.Prepare(d, fetch) }
+func (l wasmLoader) Prepare(d wasmatrix.Digest, fetch engine.Fetch) bool {
+	return l.Engine.Prepare(d, fetch)
+}
 
 const (
 	defaultLogRing     = 64 << 10
@@ -87,7 +89,7 @@ const (
 	defaultLogBytes    = 1 << 30
 	defaultKeepLogs    = 1024
 	defaultInvokeQueue = 128
-	flushWait       = time.Second // for reports that are unsent at a shutdown
+	flushWait          = time.Second // for reports that are unsent at a shutdown
 )
 
 // Node runs guests. All methods may be called concurrently.
