@@ -86,13 +86,12 @@ func TestHowInstancesEnd(t *testing.T) {
 				t.Errorf("the crashes as text do not have %q:\n%s", w, out)
 			}
 		}
-		if res := c.TryCLI(c.Servers[0], "run", file(t, "lacks.wasm", wasmLacks), "--wait"); res.Code != 1 || !strings.Contains(res.Stderr, "CRASH_DETECTED") {
+		if res := c.TryCLI(c.Servers[0], "run", file(t, "invalid.wasm", wasmInvalid), "--wait"); res.Code != 1 || !strings.Contains(res.Stderr, "CRASH_DETECTED") {
 			t.Errorf("run --wait of what cannot start: exit %d\n%s", res.Code, res.Stderr)
 		}
 	})
 	for name, test := range map[string]struct{ module, words string }{
-		"import that nobody provides": {wasmLacks, "env.nope"},
-		"code that is invalid":        {wasmInvalid, "invalid function[0]"},
+		"code that is invalid": {wasmInvalid, "invalid function[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := start(t, cl, test.module, policy(api.RestartMode_RESTART_MODE_NEVER, 0))
@@ -106,6 +105,31 @@ func TestHowInstancesEnd(t *testing.T) {
 			}
 		})
 	}
+	t.Run("start function that traps", func(t *testing.T) {
+		id := start(t, cl, wasmStartTraps, policy(api.RestartMode_RESTART_MODE_NEVER, 0))
+		in := c.AwaitStatus(cl, id, api.InstanceStatus_INSTANCE_STATUS_CRASHED)
+		crashes := crashInfo(t, cl, id).GetCrashes()
+		if in.GetLastError() != string(wasmatrix.CodeCrashDetected) || len(crashes) != 1 || crashes[0].GetKind() != "trap" || crashes[0].GetMessage() != "unreachable" {
+			t.Errorf("crashed as %v, %v", in, crashes)
+		}
+	})
+	t.Run("import that nobody provides", func(t *testing.T) {
+		_, err := cl.Instances.StartInstance(t.Context(), &api.StartInstanceRequest{
+			Module: &api.StartInstanceRequest_ModuleBytes{ModuleBytes: []byte(wasmLacks)}, InstanceId: "lacks",
+		})
+		wantCode(t, err, wasmatrix.CodeWasmRuntime, "env.nope")
+		if imports := wasmatrix.AsError(err).Details["imports"]; imports != "env.nope" {
+			t.Errorf("the imports that are missing are %q", imports)
+		}
+		res := c.TryCLI(c.Servers[0], "module", "push", file(t, "lacks.wasm", wasmLacks))
+		if res.Code != 1 || !strings.Contains(res.Stderr, "WASM_RUNTIME_ERROR") || !strings.Contains(res.Stderr, "env.nope") {
+			t.Errorf("push: exit %d\n%s", res.Code, res.Stderr)
+		}
+		_, err = cl.Modules.InspectModule(t.Context(), &api.InspectModuleRequest{Module: wasmatrix.DigestOf([]byte(wasmLacks)).String()})
+		wantCode(t, err, wasmatrix.CodeModuleNotFound)
+		_, err = cl.Instances.QueryInstance(t.Context(), &api.QueryInstanceRequest{InstanceId: "lacks"})
+		wantCode(t, err, wasmatrix.CodeInstanceNotFound)
+	})
 	t.Run("crash loop", func(t *testing.T) {
 		id := start(t, cl, wasmTraps, policy(api.RestartMode_RESTART_MODE_ON_FAILURE, 3))
 		in := c.AwaitStatus(cl, id, api.InstanceStatus_INSTANCE_STATUS_CRASHED)

@@ -29,9 +29,9 @@ type Options struct {
 	NodeInstances int
 	// LogLevel defaults to info.
 	LogLevel string
-	// ServerExtra goes into the server block of each server, Extra after all
-	// blocks of every agent's HCL file.
-	ServerExtra, Extra string
+	// ServerExtra and NodeExtra go into the server block of each server and the
+	// node block of each node, Extra after all blocks of every agent's HCL file.
+	ServerExtra, NodeExtra, Extra string
 }
 
 // Cluster is a set of agents on loopback.
@@ -155,6 +155,9 @@ node {
 {{- with .Instances}}
   instances = {{.}}
 {{- end}}
+{{- with .NodeExtra}}
+  {{.}}
+{{- end}}
 }
 {{- end}}
 gossip { retry_join = [{{range $i, $j := .Join}}{{if $i}}, {{end}}"{{$j}}"{{end}}] }
@@ -185,7 +188,7 @@ func (c *Cluster) writeConfigs() {
 		err := configTemplate.Execute(&b, map[string]any{
 			"Agent": a, "Level": level, "Expect": expect, "LogStore": c.opts.LogStore,
 			"Memory": c.opts.NodeMemory, "Instances": c.opts.NodeInstances, "Join": seeds,
-			"ServerExtra": c.opts.ServerExtra, "Extra": c.opts.Extra,
+			"ServerExtra": c.opts.ServerExtra, "NodeExtra": c.opts.NodeExtra, "Extra": c.opts.Extra,
 		})
 		if err == nil {
 			err = os.WriteFile(a.Config, []byte(b.String()), 0o600)

@@ -1,0 +1,2 @@
+;; Crashes at once.
+(module (func $boom (unreachable)) (func (export "_start") (call $boom)))
