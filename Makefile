@@ -28,7 +28,7 @@ test: unit e2e ## Run all tests: unit, property, golden and end to end
 
 unit: ## Run all tests but the end-to-end ones
 	$(GO) test $(RACE) -shuffle=on -count=$(COUNT) -timeout 15m $$($(GO) list $(TEST) | grep -v -e '/e2e' -e '$(NORACE)')
-	$(GO) test -shuffle=on -count=$(COUNT) -timeout 15m $$($(GO) list ./... | grep '$(NORACE)')
+	$(GO) list $(TEST) | grep '$(NORACE)' | xargs -r $(GO) test -shuffle=on -count=$(COUNT) -timeout 15m
 
 e2e: build ## Run the end-to-end tests: real processes, killed, paused, cut off
 	$(GO) test -count=$(COUNT) -timeout 20m ./e2e/...

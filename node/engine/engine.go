@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -23,13 +24,19 @@ type Config struct {
 	// IdleModules is how many compiled modules that nothing uses stay in
 	// memory; 0 means 64.
 	IdleModules int
+	// ModuleMemory bounds what compiled modules take, in bytes: those in use and
+	// the idle ones, which go first; 0 means 1 GiB.
+	ModuleMemory uint64
 	// Cores is how many guests run at a time; 0 means [runtime.GOMAXPROCS] at
 	// the time of New.
 	Cores  int
 	Logger hclog.Logger // nil discards
 }
 
-const defaultIdleModules = 64
+const (
+	defaultIdleModules  = 64
+	defaultModuleMemory = 1 << 30
+)
 
 // Engine compiles and runs modules. There is one for a process: wazero 1.12.0
 // corrupts code that several runtimes share through one cache (its issue 2511).
@@ -47,11 +54,13 @@ type Engine struct {
 	cancel    context.CancelFunc
 	active    sync.WaitGroup // runs and loads
 	idleLimit int
+	moduleMax int64 // bytes
 
 	mu      sync.Mutex
 	closed  bool                         // guarded by mu
 	modules map[wasmatrix.Digest]*shared // guarded by mu
 	idle    *list.List                   // of *shared, most recently used first; guarded by mu
+	taken   int64                        // bytes of modules in memory, or about to be; guarded by mu
 }
 
 // New makes an engine. An error means that the compilation cache cannot be used.
@@ -61,6 +70,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.IdleModules <= 0 {
 		cfg.IdleModules = defaultIdleModules
+	}
+	if cfg.ModuleMemory == 0 {
+		cfg.ModuleMemory = defaultModuleMemory
 	}
 	if cfg.Compile.Logger == nil {
 		cfg.Compile.Logger = cfg.Logger
@@ -83,6 +95,7 @@ func New(cfg Config) (*Engine, error) {
 		ctx:       ctx,
 		cancel:    cancel,
 		idleLimit: cfg.IdleModules,
+		moduleMax: int64(min(cfg.ModuleMemory, math.MaxInt64)),
 		modules:   make(map[wasmatrix.Digest]*shared),
 		idle:      list.New(),
 	}

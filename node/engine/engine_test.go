@@ -263,6 +263,40 @@ func TestLoadsOfADigestShareOneFetch(t *testing.T) {
 	}
 }
 
+func TestModulesInMemoryAreBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, second := nodetest.Module(t, "return"), nodetest.Module(t, "exit")
+	measure := newEngine(t, Config{Compile: compile.Config{Dir: dir}})
+	load(t, measure, first)
+	load(t, measure, second)
+	both := measure.taken
+	if both < int64(len(first)+len(second)) {
+		t.Fatalf("%d bytes are counted for modules of %d and %d", both, len(first), len(second))
+	}
+
+	e := newEngine(t, Config{ModuleMemory: uint64(both) - 1})
+	m := load(t, e, first)
+	_, err := e.Load(t.Context(), wasmatrix.DigestOf(second), Bytes(second))
+	if wasmatrix.CodeOf(err) != wasmatrix.CodeResourceExhausted {
+		t.Fatalf("a module beyond the bound: %v", err)
+	}
+	if exit := m.Run(t.Context(), RunConfig{}); exit.Kind != OK {
+		t.Errorf("the module in use: %+v", exit)
+	}
+	m.Release()
+	m = load(t, e, second) // the idle one makes room
+	if _, kept := e.modules[wasmatrix.DigestOf(first)]; kept || e.idle.Len() != 0 {
+		t.Error("the idle module has stayed")
+	}
+	m.Release()
+	load(t, e, first).Release()
+	load(t, e, first).Release()
+	if e.taken <= 0 || e.taken >= both {
+		t.Errorf("%d bytes are counted for one module, of %d for both", e.taken, both)
+	}
+}
+
 func TestLoadThatNobodyWaitsForIsCancelled(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, Config{})

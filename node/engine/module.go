@@ -35,6 +35,7 @@ type shared struct {
 	err      error
 	compiled wazero.CompiledModule
 	kind     wasmatrix.ModuleKind
+	memory   int64                        // bytes, counted in e.taken
 	tables   uint64                       // elements that its tables begin with
 	debug    func() (*meter.Debug, error) // nil where it has no source lines
 
@@ -48,7 +49,8 @@ type shared struct {
 // fetched only where they are needed, and concurrent loads of a digest wait for
 // one result. Errors of fetch are returned as they are; a module that cannot be
 // compiled, or imports what no host provides, is WASM_RUNTIME_ERROR, and one that
-// takes too much RESOURCE_EXHAUSTED. The caller releases the module.
+// takes too much, or more than is left for modules, RESOURCE_EXHAUSTED. The caller
+// releases the module.
 func (e *Engine) Load(ctx context.Context, digest wasmatrix.Digest, fetch Fetch) (*Module, error) {
 	s, err := e.hold(digest, fetch) //nolint:contextcheck // the load is for all who wait, not for this one
 	if err != nil {
@@ -106,13 +108,45 @@ func (e *Engine) loaded(s *shared) (unwanted bool) {
 	if (s.err != nil || s.refs == 0) && e.modules[s.digest] == s {
 		delete(e.modules, s.digest)
 	}
+	if s.err != nil || s.refs == 0 {
+		e.taken -= s.memory
+	}
 	return s.err == nil && s.refs == 0
 }
 
+// free frees a module that nothing uses.
 func (e *Engine) free(s *shared) {
 	if err := s.compiled.Close(context.Background()); err != nil {
 		e.log.Warn("freeing a compiled module failed", "module", s.digest.Short(), "error", err)
 	}
+}
+
+// reserve counts what a module is about to take. Idle ones make room for it;
+// where those in use leave none it fails with RESOURCE_EXHAUSTED.
+func (e *Engine) reserve(s *shared, bytes int64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.taken+bytes > e.moduleMax && e.idle.Len() > 0 {
+		e.freeIdle()
+	}
+	if e.taken+bytes > e.moduleMax {
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "module %s takes %s of memory, and the modules in use leave %s of %s",
+			s.digest.Short(), wasmatrix.FormatBytes(uint64(bytes)), wasmatrix.FormatBytes(uint64(max(0, e.moduleMax-e.taken))),
+			wasmatrix.FormatBytes(uint64(e.moduleMax)))
+	}
+	e.taken += bytes
+	s.memory = bytes
+	return nil
+}
+
+// freeIdle frees the module that was used longest ago. The caller holds mu, and
+// there is one.
+func (e *Engine) freeIdle() {
+	old, _ := e.idle.Remove(e.idle.Back()).(*shared)
+	old.idle = nil
+	delete(e.modules, old.digest)
+	e.taken -= old.memory
+	e.free(old)
 }
 
 // drop gives back one reference.
@@ -135,10 +169,7 @@ func (e *Engine) drop(s *shared) {
 	}
 	s.idle = e.idle.PushFront(s)
 	for e.idle.Len() > e.idleLimit {
-		old, _ := e.idle.Remove(e.idle.Back()).(*shared)
-		old.idle = nil
-		delete(e.modules, old.digest)
-		e.free(old)
+		e.freeIdle()
 	}
 }
 
@@ -150,6 +181,9 @@ func (s *shared) load(ctx context.Context, fetch Fetch) {
 				err = wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: the engine failed: %v", s.digest.Short(), r)
 			}
 		}()
+		if err := s.e.reserve(s, a.Memory); err != nil {
+			return err
+		}
 		// It finds the code that the child has compiled.
 		s.compiled, err = s.e.runtime.CompileModule(ctx, a.Wasm)
 		if err != nil {

@@ -42,7 +42,7 @@ var DefaultLimits = Limits{
 	LocalJoins:    2_000_000,
 	Nesting:       16_384,
 	LoopNesting:   64,
-	BranchValues:  4_000_000,
+	BranchValues:  100_000,
 	Tables:        64,
 	TableElements: 1 << 20,
 	Memories:      1,

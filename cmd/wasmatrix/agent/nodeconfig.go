@@ -26,7 +26,7 @@ func engineConfig(cfg *config.Config) engine.Config {
 			LoadTimeout: c.LoadTimeout, LoadMemory: c.LoadMemory,
 			Limits: meter.Limits(cfg.Node.ModuleLimits), Stack: uint32(cfg.Node.CallStack),
 		},
-		IdleModules: cfg.Node.IdleModules,
+		IdleModules: cfg.Node.IdleModules, ModuleMemory: cfg.Node.ModuleMemory,
 	}
 }
 

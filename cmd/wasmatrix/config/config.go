@@ -100,14 +100,15 @@ type Node struct {
 	Instances        int               `hcl:"instances"`
 	Labels           map[string]string `hcl:"labels"`
 	StartParallelism int               `hcl:"start_parallelism"`
-	InvokeQueue      int               `hcl:"invoke_queue"`      // invocations that wait for one instance
-	CallStack        uint64            `hcl:"call_stack,size"`   // of each instance, as it is estimated
-	ModuleCache      uint64            `hcl:"module_cache,size"` // on disk, of the modules as they were pushed
-	IdleModules      int               `hcl:"idle_modules"`      // compiled, without an instance, in memory
-	LogRing          uint64            `hcl:"log_ring,size"`     // of each instance
-	LogRate          uint64            `hcl:"log_rate,size"`     // of each instance, per second
-	LogTotal         uint64            `hcl:"log_total,size"`    // of all instances
-	LogEnded         int               `hcl:"log_ended"`         // ended instances whose output is kept
+	InvokeQueue      int               `hcl:"invoke_queue"`       // invocations that wait for one instance
+	CallStack        uint64            `hcl:"call_stack,size"`    // of each instance, as it is estimated
+	ModuleCache      uint64            `hcl:"module_cache,size"`  // on disk, of the modules as they were pushed
+	ModuleMemory     uint64            `hcl:"module_memory,size"` // for all compiled modules in memory
+	IdleModules      int               `hcl:"idle_modules"`       // compiled, without an instance, in memory
+	LogRing          uint64            `hcl:"log_ring,size"`      // of each instance
+	LogRate          uint64            `hcl:"log_rate,size"`      // of each instance, per second
+	LogTotal         uint64            `hcl:"log_total,size"`     // of all instances
+	LogEnded         int               `hcl:"log_ended"`          // ended instances whose output is kept
 
 	Compile      Compile      `hcl:"compile,block"`
 	ModuleLimits ModuleLimits `hcl:"module_limits,block"`
@@ -156,8 +157,8 @@ func Default() *Config {
 		Node: Node{
 			Memory: defaultMemory(), Instances: 100_000,
 			StartParallelism: 2 * runtime.GOMAXPROCS(0), InvokeQueue: 128, CallStack: meter.DefaultStack,
-			ModuleCache: 2 << 30, IdleModules: 64,
-			LogRing: 64 << 10, LogRate: 1 << 20, LogTotal: 1 << 30, LogEnded: 1024,
+			ModuleCache: 2 << 30, ModuleMemory: defaultModuleMemory(), IdleModules: 64,
+			LogRing: 64 << 10, LogRate: 1 << 20, LogTotal: defaultLogTotal(), LogEnded: 1024,
 			Compile: defaultCompile(), ModuleLimits: defaultModuleLimits(),
 		},
 		Limits: Limits{MaxRequest: 4 << 20, HeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},

@@ -23,7 +23,7 @@ func example(t *testing.T) *Config {
 // depends lists the keys whose example is not their default: they have none, or
 // it depends on the machine. The example marks them with a star.
 var depends = []string{
-	"name", "data_dir", "server.enabled", "server.bootstrap_expect", "node.enabled", "node.memory", "node.labels",
+	"name", "data_dir", "server.enabled", "server.bootstrap_expect", "node.enabled", "node.memory", "node.module_memory", "node.log_total", "node.labels",
 	"node.start_parallelism", "node.compile.parallel", "gossip.retry_join",
 }
 

@@ -13,9 +13,8 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// fallbackMemory is what a node offers where the machine does not tell its
-// memory, in bytes.
-const fallbackMemory = 2 << 30
+// fallbackMemory is what a machine is taken to have that does not tell, in bytes.
+const fallbackMemory = 2560 << 20
 
 // defaultName is the host's name, with what a name may not have replaced.
 func defaultName() string {
@@ -43,14 +42,25 @@ func nameOf(host string) string {
 	return name
 }
 
-// defaultMemory is 80 % of the memory that this process may use, in whole MiB:
-// the rest is for the runtime, compiled code and logs.
-func defaultMemory() uint64 {
+// What is left of the machine's memory beside these is for the runtime.
+
+// defaultMemory is 80 % of the memory that this process may use, in whole MiB.
+func defaultMemory() uint64 { return partOfMemory(80, 64<<20, math.MaxUint64) }
+
+// defaultModuleMemory is 10 %, at most 1 GiB.
+func defaultModuleMemory() uint64 { return partOfMemory(10, 32<<20, 1<<30) }
+
+// defaultLogTotal is 5 %, at most 1 GiB.
+func defaultLogTotal() uint64 { return partOfMemory(5, 16<<20, 1<<30) }
+
+// partOfMemory is so many percent of the memory that this process may use, in
+// whole MiB between least and most.
+func partOfMemory(percent, least, most uint64) uint64 {
 	total := machineMemory(os.DirFS("/"))
 	if total == 0 {
-		return fallbackMemory
+		total = fallbackMemory
 	}
-	return max(total/5*4, 64<<20) >> 20 << 20
+	return min(max(total/100*percent, least), most) >> 20 << 20
 }
 
 // machineMemory returns the smaller of the machine's memory and the limits of

@@ -163,6 +163,7 @@ func (k *checker) node() {
 	// wazero 1.12.0 lets no stack grow that has more than 50 MB.
 	k.size("node.call_stack", n.CallStack, 64<<10, 64<<20)
 	k.size("node.module_cache", n.ModuleCache, 1<<20, 1<<50)
+	k.size("node.module_memory", n.ModuleMemory, 1<<20, 1<<50)
 	k.count("node.idle_modules", n.IdleModules, 1, 100_000)
 	k.size("node.log_ring", n.LogRing, 1<<10, 1<<30)
 	k.size("node.log_rate", n.LogRate, 1<<10, 1<<30)

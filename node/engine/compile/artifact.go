@@ -22,6 +22,9 @@ type Artifact struct {
 	Kind    wasmatrix.ModuleKind
 	Imports []string // functions that the source imports, "module.name", sorted
 	Tables  uint64   // elements that its tables begin with together
+	// Memory is about what a process takes that has it loaded, in bytes: the
+	// metered module, which the engine keeps, and the native code.
+	Memory int64
 	// Debug reads what source lines are found by; nil where the source has none.
 	// It may be called later, and fails if the entry is gone by then.
 	Debug func() (*meter.Debug, error)

@@ -273,7 +273,9 @@ func (e *entry) artifact(code string) (*Artifact, error) {
 	if err := e.m.Code.verify(code); err != nil {
 		return nil, err
 	}
-	a := &Artifact{Wasm: wasm, Kind: e.m.Kind, Imports: e.m.Imports, Tables: e.m.Tables}
+	a := &Artifact{
+		Wasm: wasm, Kind: e.m.Kind, Imports: e.m.Imports, Tables: e.m.Tables, Memory: e.m.Module.Bytes + e.m.Code.Bytes,
+	}
 	if e.m.Debug.Name != "" {
 		if err := e.m.Debug.verify(e.dir); err != nil {
 			return nil, err
