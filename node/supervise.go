@@ -119,9 +119,13 @@ func (s *supervisor) execute() (x execution) {
 	case <-ctx.Done():
 		return cannotStart(ctx.Err())
 	}
-	started := sync.OnceFunc(func() { <-s.n.starts })
+	free := sync.OnceFunc(func() { <-s.n.starts })
+	patience := time.AfterFunc(startPatience, free)
+	started := func() {
+		patience.Stop() // here, or each instance that runs would keep it
+		free()
+	}
 	defer started()
-	defer time.AfterFunc(startPatience, started).Stop()
 
 	var began time.Time
 	output := s.in.logs.offset()

@@ -93,10 +93,12 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
-	return m.s.run(x, cfg)
+	return m.s.run(x, &cfg)
 }
 
-func (s *shared) run(x *execution, cfg RunConfig) Exit {
+// run takes the configuration by its address, as a stack that is parked in serve
+// for months keeps what is on it.
+func (s *shared) run(x *execution, cfg *RunConfig) Exit {
 	if err := x.mem.admit(); err != nil {
 		return Exit{Kind: Memory, Message: err.Error()}
 	}
@@ -166,7 +168,7 @@ func baseConfig() wazero.ModuleConfig {
 		WithOsyield(runtime.Gosched)
 }
 
-func (e *Engine) moduleConfig(x *execution, cfg RunConfig) wazero.ModuleConfig {
+func (e *Engine) moduleConfig(x *execution, cfg *RunConfig) wazero.ModuleConfig {
 	c := e.base.
 		WithNanosleep(func(ns int64) { x.sleep(time.Duration(ns)) }).
 		WithRandSource(random{x}).
