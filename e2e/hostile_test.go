@@ -36,6 +36,18 @@ func restartAtOnce(r *api.StartInstanceRequest) {
 	}
 }
 
+// stackIsWithin sees that deep calls have made the node's heap, where the engine
+// keeps native stacks, larger, and not by more than most bytes.
+func stackIsWithin(most uint64) func(t *testing.T, before, now *api.NodeUsage) {
+	return func(t *testing.T, before, now *api.NodeUsage) {
+		grown := now.GetHeapBytes() - before.GetHeapBytes()
+		t.Logf("the stacks are some %d KiB, of %d", grown>>10, most>>10)
+		if now.GetHeapBytes() < before.GetHeapBytes()+most/20 || grown > most {
+			t.Errorf("the heap has %d bytes, %d before; at most %d more are allowed", now.GetHeapBytes(), before.GetHeapBytes(), most)
+		}
+	}
+}
+
 // TestHostile runs guests that would go on for ever beside ten neighbours. While
 // they do the neighbours are served, each ends when it is told to, and then the
 // node is as it was (I9).
@@ -66,6 +78,8 @@ func TestHostile(t *testing.T) {
 				t.Errorf("the heap has %d bytes, more than %d", now.GetHeapBytes(), most)
 			}
 		}},
+		{name: "AsleepInDeepCalls", guest: "deep_asleep", count: 20, during: stackIsWithin(20 * 20 << 20)},
+		{name: "AsleepInDeepCallsWithLittleMemory", guest: "deep_asleep", count: 200, change: leastMemory, during: stackIsWithin(200 * 128 << 10)},
 		{name: "LogFlood", guest: "flood", count: cores},
 		{name: "LogFloodInPieces", guest: "flood_pieces", count: cores},
 		{name: "SleepForEver", guest: "sleep", count: 1000, change: leastMemory, during: func(t *testing.T, before, now *api.NodeUsage) {

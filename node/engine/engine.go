@@ -27,6 +27,12 @@ type Config struct {
 	// ModuleMemory bounds what compiled modules take, in bytes: those in use and
 	// the idle ones, which go first; 0 means 1 GiB.
 	ModuleMemory uint64
+	// MaxStack bounds what nested calls of a guest may take of the native stack,
+	// in bytes as package meter estimates them; 0 means 4 MiB. Below, it is the
+	// 32nd part of the guest's memory limit, so that an instance whose functions
+	// take 16 times the estimate, on a stack that grows by doubling, keeps the node
+	// from no more memory than was set aside for it.
+	MaxStack uint64
 	// Cores is how many guests run at a time; 0 means [runtime.GOMAXPROCS] at
 	// the time of New.
 	Cores  int
@@ -36,6 +42,7 @@ type Config struct {
 const (
 	defaultIdleModules  = 64
 	defaultModuleMemory = 1 << 30
+	defaultMaxStack     = 4 << 20
 )
 
 // Engine compiles and runs modules. There is one for a process: wazero 1.12.0
@@ -54,7 +61,8 @@ type Engine struct {
 	cancel    context.CancelFunc
 	active    sync.WaitGroup // runs and loads
 	idleLimit int
-	moduleMax int64 // bytes
+	moduleMax int64  // bytes
+	maxStack  uint64 // bytes
 
 	mu      sync.Mutex
 	closed  bool                         // guarded by mu
@@ -73,6 +81,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.ModuleMemory == 0 {
 		cfg.ModuleMemory = defaultModuleMemory
+	}
+	if cfg.MaxStack == 0 {
+		cfg.MaxStack = defaultMaxStack
 	}
 	if cfg.Compile.Logger == nil {
 		cfg.Compile.Logger = cfg.Logger
@@ -96,6 +107,7 @@ func New(cfg Config) (*Engine, error) {
 		cancel:    cancel,
 		idleLimit: cfg.IdleModules,
 		moduleMax: int64(min(cfg.ModuleMemory, math.MaxInt64)),
+		maxStack:  cfg.MaxStack,
 		modules:   make(map[wasmatrix.Digest]*shared),
 		idle:      list.New(),
 	}

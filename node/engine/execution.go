@@ -22,6 +22,7 @@ type execution struct {
 	spent   uint64 // up to the last safe point
 	granted uint64 // of which the guest has what is left
 	slice   uint64 // to grant next
+	stack   uint64 // budget of nested calls, in bytes as they are estimated; 0 in a start section
 	resumed time.Time
 
 	call *pending // the invocation under way, or nil

@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
 // Kind is the way in which a run ended.
@@ -100,7 +101,8 @@ func (s *shared) classify(x *execution, err error, plain func(string) Exit) Exit
 	case errors.Is(err, errFuel):
 		exit.Kind, message = CPU, errFuel.Error()
 	case errors.Is(err, errDepth):
-		exit.Kind, message = Stack, errDepth.Error()
+		exit.Kind, message = Stack, fmt.Sprintf("%s: nested calls may take about %s of native stack, a %dnd part of the memory limit at most",
+			errDepth, wasmatrix.FormatBytes(max(meter.MinStack, x.stack)), stackPart)
 	case failed:
 		exit.Kind, message = Host, host
 	default:

@@ -112,6 +112,7 @@ func (s *shared) run(x *execution, cfg *RunConfig) Exit {
 	}
 	defer func() { _ = mod.Close(context.WithoutCancel(x.Context)) }() // nothing of the guest is executing
 	defer x.settle(mod)
+	x.allowStack(mod)
 
 	if s.kind == wasmatrix.ModuleCommand {
 		if cfg.OnRunning != nil {
@@ -138,6 +139,18 @@ func (s *shared) start(x *execution, mod api.Module, name string) Exit {
 		return s.classify(x, err, untraced)
 	}
 	return Exit{Kind: OK}
+}
+
+// stackPart is how many bytes of its memory limit an instance has for each of its
+// native stack, as it is estimated.
+const stackPart = 32
+
+// allowStack gives the guest its budget of nested calls.
+func (x *execution) allowStack(mod api.Module) {
+	x.stack = max(meter.MinStack, min(x.e.maxStack, x.mem.limit/stackPart))
+	if g, ok := mod.ExportedGlobal(meter.ExportDepth).(api.MutableGlobal); ok {
+		g.Set(g.Get() + x.stack - meter.MinStack)
+	}
 }
 
 // settle counts the fuel that the guest has used of its last slice.

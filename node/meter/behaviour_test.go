@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,9 @@ func metered(t testing.TB, src []byte, h *host, opts meter.Options) *guest {
 	}
 	r := newRuntime(t)
 	h.instantiate(t, r)
-	return start(t, r, out.Wasm, h)
+	g := start(t, r, out.Wasm, h)
+	raiseDepth(g.mod, cmp.Or(h.stack, enoughStack))
+	return g
 }
 
 // plain instantiates a module as it is.
@@ -77,12 +80,12 @@ func TestEveryWayOutGivesTheDepthBack(t *testing.T) {
 	if trap != "" {
 		t.Fatal(trap)
 	}
-	g := metered(t, src, &host{}, meter.Options{Stack: 64 << 10})
+	g := metered(t, src, &host{stack: 64 << 10}, meter.Options{})
 	deepest := func() uint64 {
 		lo, hi := uint64(1), uint64(10_000) // lo works, hi does not
 		for lo+1 < hi {
 			mid := (lo + hi) / 2
-			if _, trap := metered(t, src, &host{}, meter.Options{Stack: 64 << 10}).call("down", mid); trap == "" {
+			if _, trap := metered(t, src, &host{stack: 64 << 10}, meter.Options{}).call("down", mid); trap == "" {
 				lo = mid
 			} else {
 				hi = mid
@@ -121,7 +124,7 @@ func TestRealisticRecursionFits(t *testing.T) {
 }
 
 func TestTailCallsNeedNoStack(t *testing.T) {
-	g := metered(t, read(t, "testdata/exits.wasm"), &host{}, meter.Options{Stack: 4 << 10})
+	g := metered(t, read(t, "testdata/exits.wasm"), &host{stack: 4 << 10}, meter.Options{})
 	if got, trap := g.call("hop", 1_000_000); trap != "" || got[0] != 7 {
 		t.Error(got, trap)
 	}
@@ -345,14 +348,41 @@ func TestRewriteIsDeterministicAndKeepsTheSource(t *testing.T) {
 	}
 }
 
-func TestFuelExport(t *testing.T) {
-	src := wasm(
-		section(1, vec(funcType(nil, nil))), section(3, vec([]byte{0})),
-		section(7, vec(cat(str(meter.ExportFuel), []byte{0, 0}))),
-		section(10, vec(code(nil))),
-	)
-	if _, err := meter.Rewrite(src, meter.Options{}); err == nil || !strings.Contains(err.Error(), "reserved") {
+func TestNamesOfTheMeterAreReserved(t *testing.T) {
+	for _, name := range []string{meter.ExportFuel, meter.ExportDepth} {
+		src := wasm(
+			section(1, vec(funcType(nil, nil))), section(3, vec([]byte{0})),
+			section(7, vec(cat(str(name), []byte{0, 0}))),
+			section(10, vec(code(nil))),
+		)
+		if _, err := meter.Rewrite(src, meter.Options{}); err == nil || !strings.Contains(err.Error(), "reserved") {
+			t.Error(name, err)
+		}
+	}
+}
+
+// TestAStartSectionHasLittleStack: nobody can raise its budget before it runs.
+func TestAStartSectionHasLittleStack(t *testing.T) {
+	r := newRuntime(t)
+	(&host{}).instantiate(t, r)
+	deep := func(depth int) error {
+		// (func (param i32) (if (local.get 0) (then (call 0 (i32.sub (local.get 0) (i32.const 1))))))
+		recurse := code(nil, 0x20, 0, 0x04, 0x40, 0x20, 0, 0x41, 1, 0x6b, 0x10, 0, 0x0b)
+		out, err := meter.Rewrite(wasm(
+			section(1, vec(funcType([]byte{i32}, nil), funcType(nil, nil))), section(3, []byte{2, 0, 1}), section(8, []byte{1}),
+			section(10, vec(recurse, code(nil, append(append([]byte{0x41}, leb(depth)...), 0x10, 0)...))),
+		), meter.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.InstantiateWithConfig(t.Context(), out.Wasm, wazero.NewModuleConfig().WithName(""))
+		return err
+	}
+	if err := deep(20); err != nil {
 		t.Error(err)
+	}
+	if err := deep(meter.MinStack / 100); !errors.Is(err, errStack) {
+		t.Errorf("%d calls within one another: %v", meter.MinStack/100, err)
 	}
 }
 

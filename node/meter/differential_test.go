@@ -73,6 +73,9 @@ func (p *program) run(form wazero.CompiledModule, env map[string]string, args ..
 	var end programRun
 	m, err := p.runtime.InstantiateModule(ctx, form, c)
 	if err == nil {
+		if form == p.metered {
+			raiseDepth(m, enoughStack)
+		}
 		_, err = m.ExportedFunction("_start").Call(ctx)
 		end.memory = m.Memory().Size()
 		m.Close(ctx)

@@ -4,7 +4,6 @@ package meter
 type emitter struct {
 	m         *module
 	functions []function
-	stack     uint32
 
 	fuel, depth uint32 // globals
 	helpers     helpers
@@ -17,9 +16,9 @@ type emitter struct {
 	in   instruction
 }
 
-func newEmitter(m *module, functions []function, stack uint32) *emitter {
+func newEmitter(m *module, functions []function) *emitter {
 	e := &emitter{
-		m: m, functions: functions, stack: stack,
+		m: m, functions: functions,
 		fuel: uint32(m.globals), depth: uint32(m.globals) + 1,
 		types: map[string]uint32{},
 		lines: m.hasLines(),
@@ -82,7 +81,7 @@ func (e *emitter) module() ([]byte, error) {
 	globals := m.sections[sectionGlobal]
 	globals = append(globals, typeI64, 1, opI64Const, 0, opEnd)
 	globals = append(globals, typeI64, 1, opI64Const)
-	globals = appendS64(globals, int64(e.stack))
+	globals = appendS64(globals, MinStack)
 	globals = append(globals, opEnd)
 
 	out := make([]byte, 0, len(code)+len(m.src)/2)
@@ -96,10 +95,16 @@ func (e *emitter) module() ([]byte, error) {
 		}
 	}
 	out = appendSection(out, sectionGlobal, vector(m.vectors[sectionGlobal]+2, globals))
-	exports := appendName(m.sections[sectionExport], ExportFuel)
-	exports = append(exports, kindGlobal)
-	exports = appendU32(exports, uint32(m.globals))
-	out = appendSection(out, sectionExport, vector(m.vectors[sectionExport]+1, exports))
+	exports := m.sections[sectionExport]
+	for _, g := range []struct {
+		name  string
+		index uint32
+	}{{ExportFuel, e.fuel}, {ExportDepth, e.depth}} {
+		exports = appendName(exports, g.name)
+		exports = append(exports, kindGlobal)
+		exports = appendU32(exports, g.index)
+	}
+	out = appendSection(out, sectionExport, vector(m.vectors[sectionExport]+2, exports))
 	for _, id := range []byte{sectionStart, sectionElement, sectionDataCount} {
 		if m.present[id] {
 			out = appendSection(out, id, m.sections[id])

@@ -8,7 +8,7 @@ import (
 
 // Version is that of the output: any change of what [Rewrite] writes for the same
 // source raises it, as compiled modules are kept under it.
-const Version = 1
+const Version = 2
 
 // The functions that a rewritten module imports.
 const (
@@ -22,6 +22,10 @@ const (
 	// ExportFuel is the name under which the output exports its fuel, an i64: what
 	// is left of the last amount. A source may not export anything by that name.
 	ExportFuel = "wasmatrix_meter.fuel"
+	// ExportDepth is the same for what is left of the budget of nested calls, an
+	// i64 that begins at [MinStack] and may be raised while nothing of the guest
+	// is executing.
+	ExportDepth = "wasmatrix_meter.depth"
 	// TrapStack is the reason of a guest whose calls are nested too deeply.
 	TrapStack int32 = 1
 )
@@ -29,8 +33,9 @@ const (
 // addedImports is how many functions a rewritten module imports more.
 const addedImports = 2
 
-// DefaultStack is the budget of nested calls, in bytes of native stack as they are estimated.
-const DefaultStack = 4 << 20
+// MinStack is the budget of nested calls that every instance begins with, and
+// that its start section has, in bytes of native stack as they are estimated.
+const MinStack = 16 << 10
 
 // Options are what a module is checked against and rewritten for.
 type Options struct {
@@ -39,9 +44,6 @@ type Options struct {
 	// nothing but functions may be imported; all that is refused is listed in
 	// one error. Nil allows everything.
 	AllowImport func(module, name string) bool
-	// Stack is the budget of nested calls, in bytes of native stack as they are
-	// estimated; 0 means [DefaultStack].
-	Stack uint32
 }
 
 // Output is a rewritten module, and what was found out about it.
@@ -75,11 +77,7 @@ func Rewrite(src []byte, opts Options) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	stack := opts.Stack
-	if stack == 0 {
-		stack = DefaultStack
-	}
-	e := newEmitter(m, functions, stack)
+	e := newEmitter(m, functions)
 	wasm, err := e.module()
 	if err != nil {
 		return nil, err

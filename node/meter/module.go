@@ -511,7 +511,7 @@ func (m *module) exportSection(r *reader) error {
 		if l := uint64(len(name)); l > m.limits.NameBytes {
 			return exceeded("bytes in a name", l, m.limits.NameBytes)
 		}
-		if name == ExportFuel {
+		if name == ExportFuel || name == ExportDepth {
 			return invalid("the export %q is reserved", name)
 		}
 		kind := r.byte()

@@ -26,6 +26,8 @@ type host struct {
 	left  int64 // what was left at the last one
 	calls int
 	limit int64 // panics with errFuel when more was used; 0 is no limit
+
+	stack uint64 // budget of nested calls; 0 is enoughStack
 }
 
 var errFuel = errors.New("fuel used up")
@@ -71,6 +73,14 @@ func newRuntime(t testing.TB) wazero.Runtime {
 	r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfig().WithCoreFeatures(features))
 	t.Cleanup(func() { r.Close(context.WithoutCancel(t.Context())) })
 	return r
+}
+
+// enoughStack is a budget of nested calls for all that is not to meet its end, in bytes.
+const enoughStack = 4 << 20
+
+// raiseDepth sets the budget of a metered module that nothing executes.
+func raiseDepth(m api.Module, stack uint64) {
+	m.ExportedGlobal(meter.ExportDepth).(api.MutableGlobal).Set(stack)
 }
 
 func read(t testing.TB, path string) []byte {

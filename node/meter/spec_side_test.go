@@ -3,7 +3,6 @@ package meter_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -112,7 +111,7 @@ func (s *specSide) instantiate(wasm []byte, name, registered string) (o outcome)
 		if err != nil {
 			return outcome{refused: err}
 		}
-		wasm = exportDepth(out.Wasm)
+		wasm = out.Wasm
 	}
 	compiled, err := s.runtime.CompileModule(s.t.Context(), wasm)
 	if err != nil {
@@ -121,6 +120,9 @@ func (s *specSide) instantiate(wasm []byte, name, registered string) (o outcome)
 	m, err := s.runtime.InstantiateModule(s.t.Context(), compiled, wazero.NewModuleConfig().WithName(registered).WithStartFunctions())
 	if err != nil {
 		return outcome{failure: failure(err)}
+	}
+	if s.meter {
+		raiseDepth(m, enoughStack)
 	}
 	s.last = m
 	s.all = append(s.all, m)
@@ -162,30 +164,6 @@ func (s *specSide) do(a specAction) (o outcome, present bool) {
 	}
 }
 
-// exportedDepth is the name under which tests export the depth of a rewritten module.
-const exportedDepth = "wasmatrix_meter.depth"
-
-// exportDepth adds to a rewritten module's exports that of the depth, the global
-// behind the fuel, which is the last export. The code remains the same.
-func exportDepth(wasm []byte) []byte {
-	for at := 8; ; {
-		id := wasm[at]
-		size, n := binary.Uvarint(wasm[at+1:])
-		begin := at + 1 + n
-		end := begin + int(size)
-		if id != 7 {
-			at = end
-			continue
-		}
-		content := wasm[begin:end]
-		count, n := binary.Uvarint(content)
-		fuel := bytes.LastIndex(content, str(meter.ExportFuel))
-		index, _ := binary.Uvarint(content[fuel+len(str(meter.ExportFuel))+1:])
-		entry := cat(str(exportedDepth), []byte{3}, leb(int(index)+1))
-		return cat(wasm[:at], section(7, cat(leb(int(count)+1), content[n:], entry)), wasm[end:])
-	}
-}
-
 // settle checks, after a call, that every module's depth is what it began with, which
 // it is unless the call trapped. A node ends an instance that trapped; the
 // scripts go on with it, so it is put back.
@@ -194,14 +172,14 @@ func (s *specSide) settle(trapped bool) error {
 		return nil
 	}
 	for i, m := range s.all {
-		depth := m.ExportedGlobal(exportedDepth).(api.MutableGlobal)
-		if depth.Get() == meter.DefaultStack {
+		depth := m.ExportedGlobal(meter.ExportDepth).(api.MutableGlobal)
+		if depth.Get() == enoughStack {
 			continue
 		}
 		if !trapped {
-			return fmt.Errorf("module %d: %d bytes of stack are left of %d after the call", i, int32(depth.Get()), meter.DefaultStack)
+			return fmt.Errorf("module %d: %d bytes of stack are left of %d after the call", i, int32(depth.Get()), enoughStack)
 		}
-		depth.Set(meter.DefaultStack)
+		depth.Set(enoughStack)
 	}
 	return nil
 }

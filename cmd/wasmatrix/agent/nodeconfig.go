@@ -24,9 +24,9 @@ func engineConfig(cfg *config.Config) engine.Config {
 		Compile: compile.Config{
 			DirBytes: int64(c.Cache), Parallel: c.Parallel, Memory: c.Memory, Timeout: c.Timeout,
 			LoadTimeout: c.LoadTimeout, LoadMemory: c.LoadMemory,
-			Limits: meter.Limits(cfg.Node.ModuleLimits), Stack: uint32(cfg.Node.CallStack),
+			Limits: meter.Limits(cfg.Node.ModuleLimits),
 		},
-		IdleModules: cfg.Node.IdleModules, ModuleMemory: cfg.Node.ModuleMemory,
+		IdleModules: cfg.Node.IdleModules, ModuleMemory: cfg.Node.ModuleMemory, MaxStack: cfg.Node.CallStack,
 	}
 }
 

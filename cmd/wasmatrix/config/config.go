@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
-	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
 // Config is the configuration of an agent. A field's tag is its key in HCL; the
@@ -101,7 +100,7 @@ type Node struct {
 	Labels           map[string]string `hcl:"labels"`
 	StartParallelism int               `hcl:"start_parallelism"`
 	InvokeQueue      int               `hcl:"invoke_queue"`       // invocations that wait for one instance
-	CallStack        uint64            `hcl:"call_stack,size"`    // of each instance, as it is estimated
+	CallStack        uint64            `hcl:"call_stack,size"`    // of each instance at most, as it is estimated
 	ModuleCache      uint64            `hcl:"module_cache,size"`  // on disk, of the modules as they were pushed
 	ModuleMemory     uint64            `hcl:"module_memory,size"` // for all compiled modules in memory
 	IdleModules      int               `hcl:"idle_modules"`       // compiled, without an instance, in memory
@@ -156,7 +155,7 @@ func Default() *Config {
 		},
 		Node: Node{
 			Memory: defaultMemory(), Instances: 100_000,
-			StartParallelism: 2 * runtime.GOMAXPROCS(0), InvokeQueue: 128, CallStack: meter.DefaultStack,
+			StartParallelism: 2 * runtime.GOMAXPROCS(0), InvokeQueue: 128, CallStack: 4 << 20,
 			ModuleCache: 2 << 30, ModuleMemory: defaultModuleMemory(), IdleModules: 64,
 			LogRing: 64 << 10, LogRate: 1 << 20, LogTotal: defaultLogTotal(), LogEnded: 1024,
 			Compile: defaultCompile(), ModuleLimits: defaultModuleLimits(),

@@ -87,7 +87,6 @@ type request struct {
 	Source  string // path of the module
 	Dir     string // where to leave the results; nothing else is in it
 	Limits  meter.Limits
-	Stack   uint32
 	Memory  uint64 // bytes of address space beyond what the child begins with
 	CPU     uint64 // seconds of CPU time after which the child is killed
 	Favour  int64  // nanoseconds of CPU time after which its priority is the lowest

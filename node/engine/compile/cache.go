@@ -42,7 +42,6 @@ type Config struct {
 	// included; 0 means 1 GiB.
 	LoadMemory uint64
 	Limits     meter.Limits // of modules
-	Stack      uint32       // as in [meter.Options]
 	Logger     hclog.Logger // nil discards
 
 	favour time.Duration // CPU time of a child before its priority is the lowest

@@ -43,7 +43,7 @@ func (c *Cache) runChild(ctx context.Context, dir string, source []byte) (*answe
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "compilation cache: %w", err)
 	}
 	req, err := json.Marshal(&request{
-		Program: program(), Source: path, Dir: dir, Limits: c.cfg.Limits, Stack: c.cfg.Stack, Memory: c.cfg.Memory,
+		Program: program(), Source: path, Dir: dir, Limits: c.cfg.Limits, Memory: c.cfg.Memory,
 		CPU: uint64((c.cfg.Timeout + time.Second - 1) / time.Second), Favour: int64(c.cfg.favour),
 		LoadTime: int64(c.cfg.LoadTimeout), LoadBytes: c.cfg.LoadMemory,
 	})

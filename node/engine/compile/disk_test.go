@@ -313,7 +313,6 @@ func TestAnotherVersionIsAnotherEntry(t *testing.T) {
 		"wazero":    version(engine{dir: "wazero-v2-amd64-linux", file: "00"}, cfg),
 		"processor": version(engine{dir: e.dir, file: "01"}, cfg),
 		"limits":    version(e, &Config{Limits: meter.Limits{Locals: 7}}),
-		"stack":     version(e, &Config{Stack: 7}),
 	}
 	seen := make(map[string]string)
 	for what, v := range versions {

@@ -32,7 +32,7 @@ const format = 1
 // format of entries, the meter and its options, the engine and the processor.
 func version(e engine, cfg *Config) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s|%+v|%+v|%d|%+v|%d", program(), e, cfg.Limits, cfg.Stack, meter.DefaultLimits, meter.DefaultStack)
+	fmt.Fprintf(h, "%s|%+v|%+v|%+v", program(), e, cfg.Limits, meter.DefaultLimits)
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

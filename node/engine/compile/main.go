@@ -90,7 +90,7 @@ func compile(ctx context.Context, req *request) (*answer, error) {
 	if err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "%w", err)
 	}
-	out, err := meter.Rewrite(source, meter.Options{Limits: req.Limits, Stack: req.Stack, AllowImport: allowed})
+	out, err := meter.Rewrite(source, meter.Options{Limits: req.Limits, AllowImport: allowed})
 	if err != nil {
 		return nil, err
 	}
