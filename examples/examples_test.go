@@ -1,6 +1,6 @@
 // Package examples_test builds the example guests by their recipes and runs
-// them, on wazero's interpreter: under the race detector its compiler, which
-// nodes use, takes minutes for programs that run for milliseconds.
+// them: those that are called in the engine of nodes, and programs on wazero's
+// interpreter, since its compiler takes minutes for some under the race detector.
 package examples_test
 
 import (
@@ -25,10 +25,10 @@ import (
 )
 
 // build builds a Go program for wasip1 in a folder.
-func build(t *testing.T, dir, pkg string) []byte {
+func build(t *testing.T, dir, pkg string, flags ...string) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "guest.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}, flags, []string{pkg})...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
