@@ -78,6 +78,11 @@ func TestHostile(t *testing.T) {
 				t.Errorf("the heap has %d bytes, more than %d", now.GetHeapBytes(), most)
 			}
 		}},
+		{name: "GrowTableWithLittleMemory", guest: "table_grow", count: 200, change: leastMemory, during: func(t *testing.T, before, now *api.NodeUsage) {
+			if most := 200*160<<10 + before.GetHeapBytes(); now.GetHeapBytes() > most {
+				t.Errorf("the heap has %d bytes, more than %d", now.GetHeapBytes(), most)
+			}
+		}},
 		{name: "AsleepInDeepCalls", guest: "deep_asleep", count: 20, during: stackIsWithin(20 * 20 << 20)},
 		{name: "AsleepInDeepCallsWithLittleMemory", guest: "deep_asleep", count: 200, change: leastMemory, during: stackIsWithin(200 * 128 << 10)},
 		{name: "LogFlood", guest: "flood", count: cores},

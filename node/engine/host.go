@@ -48,6 +48,11 @@ func (e *Engine) meterHost() wazero.HostModuleBuilder {
 		}
 		panic(errors.New("the module was ended by an unknown reason"))
 	}), []api.ValueType{i32}, nil).Export(meter.FuncTrap)
+	b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
+		if !executionOf(ctx).mem.growTable(uint32(stack[1]), uint64(uint32(stack[0])), uint64(uint32(stack[2]))) {
+			stack[0] = api.EncodeI32(-1)
+		}
+	}), []api.ValueType{i32, i32, i32}, []api.ValueType{i32}).Export(meter.FuncGrowTable)
 	return b
 }
 

@@ -17,9 +17,10 @@ const tableElement = 8
 type memory struct {
 	pool   *memoryPool
 	limit  uint64
-	tables uint64 // bytes of the limit that tables take
-	size   uint64 // of all linear memories together
-	peak   uint64 // of size
+	tables uint64            // bytes of the limit that tables take
+	grown  map[uint32]uint64 // by how many elements tables have grown, at least; nil before the first
+	size   uint64            // of all linear memories together
+	peak   uint64            // of size
 	// refused is the size that the limit last refused, unless a growth
 	// succeeded afterwards: a guest that goes on after a refusal has coped.
 	refused uint64
@@ -27,8 +28,7 @@ type memory struct {
 }
 
 // newMemory makes the memory of a run whose module begins with so many table
-// elements, which count for the limit. What tables grow by later does not: their
-// sizes are bounded when the module is rewritten. A limit of 0 means that of
+// elements, which count for the limit. A limit of 0 means that of
 // [wasmatrix.DefaultLimits], in bytes.
 func newMemory(pool *memoryPool, limit, elements uint64) *memory {
 	if limit == 0 {
@@ -80,6 +80,24 @@ func (m *memory) release() {
 	}
 	m.pool.present.Add(-int64(m.size))
 	m.size, m.linear = 0, nil
+}
+
+// growTable accounts for a table that is to grow by n elements and has grown by
+// so many. It reports whether the limit allows it. That it then may not grow for
+// another reason is seen, and made good, the next time.
+func (m *memory) growTable(table uint32, n, grown uint64) bool {
+	before := m.grown[table]
+	tables := m.tables - before*tableElement + (grown+n)*tableElement
+	if m.size+tables > m.limit {
+		m.refused = m.size + tables
+		return false
+	}
+	if m.grown == nil {
+		m.grown = make(map[uint32]uint64)
+	}
+	m.grown[table] = grown + n
+	m.tables = tables
+	return true
 }
 
 // resize accounts for a linear memory that goes from one size to another. It

@@ -165,6 +165,14 @@ func TestMemoryLimit(t *testing.T) {
 	if m.refused != 5*wasmPage || m.peak != 2*wasmPage {
 		t.Errorf("refused %d, peak %d", m.refused, m.peak)
 	}
+	m.limit += wasmPage
+	if !m.growTable(3, 100, 0) || !m.growTable(3, 100, 100) || m.growTable(5, 8000, 0) || m.tables != 2*wasmPage+200*tableElement {
+		t.Errorf("tables take %d bytes", m.tables)
+	}
+	// The first growth of table 3 turns out to have failed.
+	if m.limit -= wasmPage; m.growTable(3, 1, 100) || m.tables != 2*wasmPage+200*tableElement {
+		t.Errorf("tables take %d bytes of a limit that is used up", m.tables)
+	}
 	m.release()
 	if n := pool.present.Load(); n != 0 {
 		t.Errorf("%d bytes are left", n)

@@ -330,6 +330,24 @@ func TestTablesGrowUpToTheLimit(t *testing.T) {
 	}
 }
 
+func TestTheHostIsAskedBeforeTablesGrow(t *testing.T) {
+	src := read(t, "testdata/bulk.wasm")
+	h := &host{}
+	g := metered(t, src, h, meter.Options{})
+	for _, n := range []uint64{3, 4} {
+		if got, trap := g.call("table_grow", n); trap != "" || int32(got[0]) < 0 {
+			t.Error(got, trap)
+		}
+	}
+	if len(h.tables) != 2 || h.tables[0] != [3]uint32{3, h.tables[0][1], 0} || h.tables[1] != [3]uint32{4, h.tables[0][1], 3} {
+		t.Errorf("asked with %v", h.tables)
+	}
+	h.fixTables = true
+	if got, trap := g.call("table_grow", 1); trap != "" || int32(got[0]) != -1 {
+		t.Errorf("a table grew against the host's will: %v %s", got, trap)
+	}
+}
+
 func TestRewriteIsDeterministicAndKeepsTheSource(t *testing.T) {
 	for _, name := range []string{"exits", "bulk", "kernels"} {
 		src := read(t, fmt.Sprintf("testdata/%s.wasm", name))

@@ -40,7 +40,13 @@ func (e *emitter) bulk(in *instruction, constant int64) uint64 {
 		e.out = appendU32(e.out, in.a)
 		e.out = appendU32(e.out, in.b)
 		return 0
-	case miscTableGrow, miscTableFill:
+	case miscTableGrow:
+		charge(e.m.limits.TableElements, 0)
+		e.askToGrow(in.a)
+		e.out = append(e.out, op...)
+		e.out = appendU32(e.out, in.a)
+		return 0
+	case miscTableFill:
 		charge(e.m.limits.TableElements, 0)
 		fallthrough
 	case miscTableSize, miscDataDrop, miscElemDrop:
@@ -55,4 +61,13 @@ func (e *emitter) bulk(in *instruction, constant int64) uint64 {
 		return uint64(constant) >> byteShift
 	}
 	return 0
+}
+
+// askToGrow lets the host see, and change, by how many elements a table is to grow.
+func (e *emitter) askToGrow(table uint32) {
+	e.out = appendS64(append(e.out, opI32Const), int64(int32(table)))
+	e.out = appendU32(append(e.out, opMisc, miscTableSize), table)
+	e.out = appendS64(append(e.out, opI32Const), int64(int32(e.m.initialElements(table))))
+	e.out = append(e.out, opI32Sub, opCall)
+	e.out = appendU32(e.out, uint32(e.m.importedFuncs)+2)
 }

@@ -64,11 +64,12 @@ func (e *emitter) module() ([]byte, error) {
 
 	refill := e.typeOf("\x7e", "\x7e")
 	trap := e.typeOf("\x7f", "")
+	growTable := e.typeOf("\x7f\x7f\x7f", "\x7f")
 	imports := m.sections[sectionImport]
 	for _, f := range []struct {
 		name string
 		typ  uint32
-	}{{FuncRefill, refill}, {FuncTrap, trap}} {
+	}{{FuncRefill, refill}, {FuncTrap, trap}, {FuncGrowTable, growTable}} {
 		imports = appendName(imports, HostModule)
 		imports = appendName(imports, f.name)
 		imports = append(imports, kindFunction)

@@ -12,13 +12,17 @@ const Version = 2
 
 // The functions that a rewritten module imports.
 const (
-	// HostModule is the module of both. A source may not import from it.
+	// HostModule is the module of all. A source may not import from it.
 	HostModule = "wasmatrix_meter"
 	// FuncRefill (left i64) -> i64 is called when the fuel went below 0, with
 	// its value, and returns the new amount, at least 0.
 	FuncRefill = "refill"
 	// FuncTrap (reason i32) ends the guest: it never returns.
 	FuncTrap = "trap"
+	// FuncGrowTable (n, table, grown i32) -> i32 is called before a table is to
+	// grow by n elements. grown is by how many it has already. It returns n, or -1
+	// to make that fail.
+	FuncGrowTable = "grow_table"
 	// ExportFuel is the name under which the output exports its fuel, an i64: what
 	// is left of the last amount. A source may not export anything by that name.
 	ExportFuel = "wasmatrix_meter.fuel"
@@ -31,7 +35,7 @@ const (
 )
 
 // addedImports is how many functions a rewritten module imports more.
-const addedImports = 2
+const addedImports = 3
 
 // MinStack is the budget of nested calls that every instance begins with, and
 // that its start section has, in bytes of native stack as they are estimated.

@@ -378,6 +378,14 @@ func (m *module) elements() (n uint64) {
 	return n
 }
 
+// initialElements is how many a table begins with; 0 for one that is imported.
+func (m *module) initialElements(table uint32) uint32 {
+	if i := int64(table) - int64(m.tableCount-len(m.tables)); i >= 0 && i < int64(len(m.tables)) {
+		return m.tables[i].min
+	}
+	return 0
+}
+
 // encodeTables writes the table section. What the limit leaves to all tables
 // for growing is divided among those that may grow, evenly.
 func (m *module) encodeTables() error {

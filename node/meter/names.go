@@ -88,6 +88,7 @@ func encodeNames(n *names, m *module, added []functionName) []byte {
 	imports := [...]functionName{
 		{uint32(m.importedFuncs), FuncRefill},
 		{uint32(m.importedFuncs) + 1, FuncTrap},
+		{uint32(m.importedFuncs) + 2, FuncGrowTable},
 	}
 	own := imports[:]
 	for _, f := range n.functions {

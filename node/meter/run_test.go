@@ -27,6 +27,9 @@ type host struct {
 	calls int
 	limit int64 // panics with errFuel when more was used; 0 is no limit
 
+	tables    [][3]uint32 // how growTable was called
+	fixTables bool        // no table may grow
+
 	stack uint64 // budget of nested calls; 0 is enoughStack
 }
 
@@ -47,6 +50,15 @@ func (h *host) refill(_ context.Context, left int64) int64 {
 	return left
 }
 
+// growTable is asked before a table grows.
+func (h *host) growTable(n, table, grown uint32) uint32 {
+	h.tables = append(h.tables, [3]uint32{n, table, grown})
+	if h.fixTables {
+		return 1<<32 - 1
+	}
+	return n
+}
+
 // instantiate adds the host module to a runtime.
 func (h *host) instantiate(t testing.TB, r wazero.Runtime) {
 	t.Helper()
@@ -61,6 +73,7 @@ func (h *host) instantiate(t testing.TB, r wazero.Runtime) {
 		}
 		panic(errStack)
 	}).Export(meter.FuncTrap).
+		NewFunctionBuilder().WithFunc(h.growTable).Export(meter.FuncGrowTable).
 		Instantiate(t.Context())
 	if err != nil {
 		t.Fatal(err)
