@@ -275,7 +275,8 @@ func TestAnotherClusterIsRefused(t *testing.T) {
 	a, b := start(t, "a", 1), start(t, "b", 1)
 	for _, s := range []*testServer{a, b} {
 		write(t, "of "+s.cfg.Name, s)
-		eventually(t, "its identity", func() bool { return s.Identity().Cluster != "" })
+		// Its identity is on disk before gossip says it.
+		eventually(t, "its identity in gossip", func() bool { return s.gossip.Load().Tags().Cluster != "" })
 	}
 	_, err := a.Join(t.Context(), []string{b.Addrs().Gossip})
 	for _, want := range []string{string(a.Identity().Cluster), string(b.Identity().Cluster)} {
