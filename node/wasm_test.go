@@ -91,15 +91,19 @@ func (s signalling) Report(ctx context.Context, id wasmatrix.NodeID, boot wasmat
 	return err
 }
 
+// patience is for a machine that is busy: the race detector makes the compiling
+// child thirty times slower, and its priority is low.
+const patience = 4 * time.Minute
+
 // until waits for what reports bring about.
 func (w *world) until(tb testing.TB, what string, f func() bool) {
 	tb.Helper()
-	give := time.After(time.Minute)
+	give := time.After(patience)
 	for !f() {
 		select {
 		case <-w.changed:
 		case <-give:
-			tb.Fatalf("%s: not within a minute", what)
+			tb.Fatalf("%s: not within %s", what, patience)
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (s *shared) load(ctx context.Context, fetch Fetch) {
 				err = wasmatrix.Errorf(wasmatrix.CodeWasmRuntime, "module %s: the engine failed: %v", s.digest.Short(), r)
 			}
 		}()
-		if err := s.e.reserve(s, a.Memory); err != nil {
+		if err := s.e.reserve(s, a.Memory); err != nil { //nolint:contextcheck // freeing what is idle cannot be interrupted
 			return err
 		}
 		// It finds the code that the child has compiled.

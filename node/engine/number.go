@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tetratelabs/wazero/api"
 
@@ -112,14 +113,11 @@ func float(v float64, bits int) string {
 
 func signature(params, results []api.ValueType) string {
 	list := func(types []api.ValueType) string {
-		s := "("
+		names := make([]string, len(types))
 		for i, t := range types {
-			if i > 0 {
-				s += ", "
-			}
-			s += api.ValueTypeName(t)
+			names[i] = api.ValueTypeName(t)
 		}
-		return s + ")"
+		return "(" + strings.Join(names, ", ") + ")"
 	}
 	return list(params) + " -> " + list(results)
 }

@@ -93,7 +93,7 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
-	return m.s.run(x, &cfg)
+	return m.s.run(x, &cfg) //nolint:contextcheck // x is the context
 }
 
 // run takes the configuration by its address, as a stack that is parked in serve

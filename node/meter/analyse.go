@@ -6,7 +6,6 @@ type function struct {
 	indirect bool     // calls through tables
 	loops    int
 	tight    []bool // for each loop, whether it is a tight one
-	returns  bool   // returns other than by reaching its end
 	charges  bool   // charges fuel by what it works on: bulk operations
 	path     uint64
 	frame    uint64 // estimated native stack, bytes

@@ -25,14 +25,6 @@ func cat(parts ...[]byte) []byte {
 	return b
 }
 
-func repeat(n int, b ...byte) []byte {
-	out := make([]byte, 0, n*len(b))
-	for range n {
-		out = append(out, b...)
-	}
-	return out
-}
-
 func vec(items ...[]byte) []byte { return append(leb(len(items)), cat(items...)...) }
 
 func str(s string) []byte { return append(leb(len(s)), s...) }

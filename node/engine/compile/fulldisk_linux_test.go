@@ -40,8 +40,12 @@ func onFullDisk(dir string) (exit int) {
 		fmt.Println("mount:", err)
 		return 1
 	}
-	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	fail := func(args ...any) { fmt.Println(args...); exit = 1 }
+	defer func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			fail("unmount:", err)
+		}
+	}()
 	c, err := Open(Config{Dir: filepath.Join(dir, "cache"), Command: []string{os.Args[0], Verb}})
 	if err != nil {
 		fail(err)
