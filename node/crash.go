@@ -1,9 +1,6 @@
 package node
 
 import (
-	"strings"
-	"unicode/utf8"
-
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 )
@@ -21,10 +18,10 @@ func (s *supervisor) crashReport(status wasmatrix.Status, x execution) *wasmatri
 		code = x.code
 	}
 	r.Error = code
-	r.Reason = bounded(string(kind)+": "+x.exit.Message, wasmatrix.MaxReason)
+	r.Reason = wasmatrix.BoundText(string(kind)+": "+x.exit.Message, wasmatrix.MaxReason)
 	r.At = wasmatrix.TimeOf(x.ended)
 	r.Crash = &wasmatrix.Crash{
-		Kind: kind, Message: bounded(x.exit.Message, wasmatrix.MaxCrashMessage), ExitCode: x.exit.Code,
+		Kind: kind, Message: wasmatrix.BoundText(x.exit.Message, wasmatrix.MaxCrashMessage), ExitCode: x.exit.Code,
 		Stack: x.exit.Stack[:min(len(x.exit.Stack), wasmatrix.MaxCrashFrames)],
 		Node:  s.n.cfg.ID, Epoch: s.in.epoch, Uptime: int64(x.uptime()), At: r.At, Fuel: x.exit.Fuel, MemoryPeak: x.exit.MemoryPeak,
 	}
@@ -54,18 +51,4 @@ func crashKind(k engine.Kind) (wasmatrix.CrashKind, wasmatrix.Code) {
 	default:
 		return wasmatrix.CrashHost, wasmatrix.CodeCrashDetected
 	}
-}
-
-// bounded returns s as valid UTF-8 of at most n bytes.
-func bounded(s string, n int) string {
-	s = strings.ToValidUTF8(s, "�")
-	if len(s) <= n {
-		return s
-	}
-	const more = "…"
-	s = s[:n-len(more)]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
-	}
-	return s + more
 }

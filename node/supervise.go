@@ -237,7 +237,7 @@ func (s *supervisor) final(x execution) *wasmatrix.Report {
 	r := s.crashReport(wasmatrix.StatusCrashed, x)
 	if policy.Mode != wasmatrix.RestartNever {
 		r.Error = wasmatrix.CodeRestartPolicyViolation
-		r.Reason = bounded(fmt.Sprintf("all %d restarts are used up; %s", policy.MaxRetries, r.Reason), wasmatrix.MaxReason)
+		r.Reason = wasmatrix.BoundText(fmt.Sprintf("all %d restarts are used up; %s", policy.MaxRetries, r.Reason), wasmatrix.MaxReason)
 	}
 	return r
 }

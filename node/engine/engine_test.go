@@ -457,21 +457,6 @@ func (w *firstWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestBounded(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		s := string(rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "bytes"))
-		n := rapid.IntRange(4, 120).Draw(t, "n")
-		got := bounded(s, n)
-		if len(got) > n || !utf8.ValidString(got) {
-			t.Fatalf("bounded(%q, %d) = %q", s, n, got)
-		}
-		if utf8.ValidString(s) && len(s) <= n && got != s {
-			t.Fatalf("bounded(%q, %d) = %q changed what fits", s, n, got)
-		}
-	})
-}
-
 func BenchmarkRun(b *testing.B) {
 	e := newEngine(b, Config{})
 	for _, name := range []string{"return", "exit"} {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tetratelabs/wazero/sys"
 
@@ -62,7 +61,7 @@ func (e *Exit) Err() error {
 }
 
 func startFailure(message string) Exit {
-	return Exit{Kind: Start, Message: bounded(message, wasmatrix.MaxCrashMessage)}
+	return Exit{Kind: Start, Message: wasmatrix.BoundText(message, wasmatrix.MaxCrashMessage)}
 }
 
 // untraced is the exit of a call that failed without a Wasm stack trace: wazero
@@ -81,7 +80,7 @@ func interrupted(ctx context.Context) Exit {
 	if errors.Is(cause, errDeadline) || errors.Is(cause, errCallDeadline) {
 		return Exit{Kind: Deadline, Message: cause.Error()}
 	}
-	return Exit{Kind: Cancelled, Message: bounded(cause.Error(), wasmatrix.MaxCrashMessage)}
+	return Exit{Kind: Cancelled, Message: wasmatrix.BoundText(cause.Error(), wasmatrix.MaxCrashMessage)}
 }
 
 // classify tells what an error of wazero means. plain makes the exit of an
@@ -111,7 +110,7 @@ func (s *shared) classify(x *execution, err error, plain func(string) Exit) Exit
 			message = trap
 		}
 	}
-	exit.Message = bounded(message, wasmatrix.MaxCrashMessage)
+	exit.Message = wasmatrix.BoundText(message, wasmatrix.MaxCrashMessage)
 	if exit.Kind == Trap {
 		x.mem.blame(&exit)
 	}
@@ -131,18 +130,4 @@ func exited(ctx context.Context, code uint32, mem *memory) Exit {
 	exit := Exit{Kind: Failed, Code: &c, Message: fmt.Sprintf("exit code %d", c)}
 	mem.blame(&exit)
 	return exit
-}
-
-// bounded returns s as valid UTF-8 of at most n bytes.
-func bounded(s string, n int) string {
-	s = strings.ToValidUTF8(s, "�")
-	if len(s) <= n {
-		return s
-	}
-	const more = "…"
-	s = s[:n-len(more)]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
-	}
-	return s + more
 }

@@ -121,6 +121,6 @@ func (m *memory) blame(exit *Exit) {
 		return
 	}
 	exit.Kind = Memory
-	exit.Message = bounded(fmt.Sprintf("memory limit of %s: refused to grow to %s; then %s",
+	exit.Message = wasmatrix.BoundText(fmt.Sprintf("memory limit of %s: refused to grow to %s; then %s",
 		wasmatrix.FormatBytes(m.limit), wasmatrix.FormatBytes(m.refused), exit.Message), wasmatrix.MaxCrashMessage)
 }

@@ -166,10 +166,10 @@ func (x *execution) settle(mod api.Module) {
 // recovered turns a panic of wazero or of a host function into an exit.
 func (e *Engine) recovered(r any) Exit {
 	if big, ok := r.(initialMemoryError); ok {
-		return Exit{Kind: Memory, Message: bounded(big.Error(), wasmatrix.MaxCrashMessage)}
+		return Exit{Kind: Memory, Message: wasmatrix.BoundText(big.Error(), wasmatrix.MaxCrashMessage)}
 	}
 	e.log.Error("a run panicked", "panic", r, "stack", string(debug.Stack()))
-	return Exit{Kind: Host, Message: bounded(fmt.Sprintf("the engine failed: %v", r), wasmatrix.MaxCrashMessage)}
+	return Exit{Kind: Host, Message: wasmatrix.BoundText(fmt.Sprintf("the engine failed: %v", r), wasmatrix.MaxCrashMessage)}
 }
 
 func baseConfig() wazero.ModuleConfig {

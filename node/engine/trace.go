@@ -40,13 +40,13 @@ func (s *shared) frames(trace string) []string {
 				lines = s.sourceLines()
 			}
 			if offset, ok := codeOffset(line); ok {
-				out[len(out)-1] = bounded(out[len(out)-1]+lines.at(offset), wasmatrix.MaxCrashFrame)
+				out[len(out)-1] = wasmatrix.BoundText(out[len(out)-1]+lines.at(offset), wasmatrix.MaxCrashFrame)
 			}
 		case len(out) == wasmatrix.MaxDetailFrames:
 			return out
 		case !place:
 			// Instances have no name, which leaves a point before the function's.
-			out = append(out, bounded(strings.TrimPrefix(line, "."), wasmatrix.MaxCrashFrame))
+			out = append(out, wasmatrix.BoundText(strings.TrimPrefix(line, "."), wasmatrix.MaxCrashFrame))
 		}
 	}
 	return out
