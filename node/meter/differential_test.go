@@ -124,10 +124,10 @@ func buildProgram(t *testing.T, dir, pkg string) []byte {
 }
 
 // TestGuestsOfTheTestsAreTheSame runs the small guests of the node's tests. Those
-// that never end by themselves are not among them, nor is that which lacks more
-// than one module to import from: the engine names any of them.
+// that never end by themselves are not among them, nor are those that lack the host
+// of this project, or more than one module to import from: the engine names any.
 func TestGuestsOfTheTestsAreTheSame(t *testing.T) {
-	left := []string{"spin", "flood", "sleep", "grow", "exit_cancelled", "random", "imports"}
+	left := []string{"spin", "flood", "sleep", "grow", "exit_cancelled", "random", "imports", "bytes", "bytes_bare"}
 	for _, name := range nodetest.Names(t) {
 		if slices.Contains(left, name) {
 			continue

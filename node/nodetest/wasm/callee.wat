@@ -1,0 +1,35 @@
+;; A reactor whose calls end in every way. It counts those of "count", and what
+;; it says goes to stderr.
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "about to trap\n")
+  (global $count (mut i64) (i64.const 0))
+  (func (export "count") (result i64)
+    (global.set $count (i64.add (global.get $count) (i64.const 1)))
+    (global.get $count))
+  (func (export "work") (param $rounds i32) (result i32)
+    (local $i i32)
+    (loop $next
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $i) (local.get $rounds))))
+    (local.get $i))
+  (func (export "spin") (param i32) (loop $l (br $l)))
+  (func (export "sleep") (param i32)
+    (i64.store (i32.const 24) (i64.const 3600000000000)) ;; subscription.u.clock.timeout
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))))
+  (func $divide (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))
+  (func $trap (export "trap") (result i32)
+    (i32.store (i32.const 512) (i32.const 1024))
+    (i32.store (i32.const 516) (i32.const 14))
+    (drop (call $fd_write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 520)))
+    (call $divide (i32.const 0)))
+  (func (export "exit") (param i32) (call $proc_exit (local.get 0)))
+  (func $recurse (export "recurse") (param i32) (result i32)
+    (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
+  (func (export "grow") (param $pages i32)
+    (loop $l
+      (if (i32.eq (memory.grow (local.get $pages)) (i32.const -1)) (then unreachable))
+      (br $l))))
