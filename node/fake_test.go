@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/cpu"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 	"github.com/wasmatrix/wasmatrix/node/engine/compile"
 )
@@ -220,6 +221,8 @@ func (g *guests) Load(ctx context.Context, _ wasmatrix.Digest, fetch engine.Fetc
 func (g *guests) Prepare(wasmatrix.Digest, engine.Fetch) bool { return g.prepare }
 
 func (g *guests) Usage() engine.Usage { return engine.Usage{Cores: 2} }
+
+func (g *guests) Share(millis uint32) *cpu.Share { return cpu.New(cpu.Config{}).Join(millis) }
 
 // running counts the guests that run.
 func (g *guests) running() int {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/cpu"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 )
 
@@ -60,6 +61,7 @@ type (
 	loader interface {
 		Load(context.Context, wasmatrix.Digest, engine.Fetch) (guest, error)
 		Prepare(wasmatrix.Digest, engine.Fetch) bool
+		Share(millis uint32) *cpu.Share
 		Usage() engine.Usage
 	}
 	guest interface {

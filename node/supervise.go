@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/cpu"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 )
 
@@ -18,7 +19,8 @@ import (
 type supervisor struct {
 	n      *Node
 	in     *instance
-	module guest  // nil before it is loaded
+	module guest // nil before it is loaded
+	share  *cpu.Share
 	placed bool   // holds a place on the node
 	row    uint32 // restarts that have followed one another
 }
@@ -54,6 +56,7 @@ func (s *supervisor) supervise(prev <-chan struct{}) {
 	// The place is free before the leader learns that it is.
 	if s.module != nil {
 		s.module.Release()
+		s.share.Leave()
 	}
 	if s.placed {
 		s.n.vacate(s.in.spec.Demand())
@@ -132,7 +135,7 @@ func (s *supervisor) execute() (x execution) {
 	exit := s.module.Run(ctx, engine.RunConfig{
 		Args: arguments(spec), Env: spec.Env, Stdin: spec.Stdin,
 		Stdout: s.in.logs.writer(LogStdout), Stderr: s.in.logs.writer(LogStderr),
-		MemoryLimit: spec.Limits.Memory, CPU: spec.Limits.CPU, Fuel: spec.Limits.Fuel, Deadline: spec.Limits.Deadline,
+		MemoryLimit: spec.Limits.Memory, Share: s.share, Fuel: spec.Limits.Fuel, Deadline: spec.Limits.Deadline,
 		Calls: s.in.calls,
 		OnRunning: func() {
 			started()
@@ -168,6 +171,7 @@ func (s *supervisor) prepare(ctx context.Context) error {
 	if s.module, err = s.n.load(ctx, s.in.spec.Module); err != nil {
 		return err
 	}
+	s.share = s.n.cfg.guests.Share(s.in.spec.Limits.CPU)
 	if s.module.Kind() == wasmatrix.ModuleCommand {
 		close(s.in.commands)
 	}

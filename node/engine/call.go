@@ -117,11 +117,11 @@ func (s *shared) invoke(x *execution, mod api.Module, c *Call) (exit Exit, ended
 		}
 		return interrupted(outer), true
 	}
-	x.leave()
 	x.settle(mod)
 	if err != nil {
-		return s.classify(x, err, untraced), true
+		return s.classify(x, err, untraced), true // on the guest's own time
 	}
+	x.leave()
 	result := wasmatrix.InvocationResult{Fuel: x.spent - fuel, CPU: x.share.Used() - used}
 	if c.Bytes {
 		result.Data = x.call.output

@@ -20,7 +20,9 @@ func TestModulesThatBeginBeyondTheirLimit(t *testing.T) {
 	}{
 		{"memory", "big", 20<<20 - wasmPage, Memory, "the module begins with 20MiB of memory, over its limit of"},
 		{"memory that fits just", "big", 20 << 20, OK, ""},
-		// 100,000 elements of 8 bytes, and a page of memory.
+		// 100,000 elements of 8 bytes, without memory and with a page of it.
+		{"only tables", "tables_only", 12 * wasmPage, Memory, "the module begins with 781.3KiB of tables, over its limit of 768KiB"},
+		{"only tables, that fit", "tables_only", 13 * wasmPage, OK, ""},
 		{"tables", "tables", 512 << 10, Memory, "of tables, over its limit of 512KiB"},
 		{"tables that fit, and memory that does not then", "tables", 13 * wasmPage, Memory, "64KiB of memory and 781.3KiB of tables, over its limit of 832KiB"},
 		{"both", "tables", 14 * wasmPage, OK, ""},

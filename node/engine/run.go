@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/node/cpu"
 	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
@@ -37,6 +39,10 @@ type RunConfig struct {
 	// MemoryLimit bounds linear memory and the tables that the module begins
 	// with, in bytes; 0 means that of [wasmatrix.DefaultLimits].
 	MemoryLimit uint64
+	// Share is charged for the run, if it is not nil, and CPU is of no account. It
+	// serves one run at a time, and is what remembers from one to the next what a guest
+	// has used, which would evade its quota by crashing again and again.
+	Share *cpu.Share
 	// CPU is the guest's share in thousandths of a core; 0 means that of
 	// [wasmatrix.DefaultLimits].
 	CPU uint32
@@ -51,6 +57,13 @@ type RunConfig struct {
 	// the first instruction of a command's _start, or after a reactor's
 	// _initialize. It may be nil.
 	OnRunning func()
+}
+
+// Share makes a part of the cores, of so many thousandths of one, for the runs
+// of one instance; 0 means that of [wasmatrix.DefaultLimits]. The caller calls
+// Leave after the last.
+func (e *Engine) Share(millis uint32) *cpu.Share {
+	return e.cores.Join(cmp.Or(millis, wasmatrix.DefaultLimits.CPU))
 }
 
 var errDeadline = errors.New("the deadline passed")
@@ -74,11 +87,14 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 		ctx, stop = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
 		defer stop()
 	}
-	if cfg.CPU == 0 {
-		cfg.CPU = wasmatrix.DefaultLimits.CPU
+	share := cfg.Share
+	if share == nil {
+		share = e.Share(cfg.CPU)
+		defer share.Leave()
 	}
+	used := share.Used()
 	x := &execution{
-		Context: ctx, e: e, share: e.cores.Join(cfg.CPU), mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables),
+		Context: ctx, e: e, share: share, mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables),
 		budget: cfg.Fuel, slice: firstSlice,
 	}
 	defer func() {
@@ -86,8 +102,7 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 			exit = e.recovered(r)
 		}
 		x.leave()
-		x.share.Leave()
-		exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, x.share.Used()
+		exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, share.Used()-used
 		x.mem.release()
 	}()
 	if ctx.Err() != nil {

@@ -97,3 +97,26 @@ func TestWhoSleepsUsesNoCore(t *testing.T) {
 		t.Errorf("a guest that sleeps had the core for %s of %s", asleep.CPU, took)
 	}
 }
+
+// TestCrashingDoesNotEvadeTheQuota: what one run has used the next one has not.
+func TestCrashingDoesNotEvadeTheQuota(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, Config{Cores: 2})
+	m := load(t, e, nodetest.Module(t, "spin"))
+	share := e.Share(100)
+	defer share.Leave()
+	runs := 0
+	began := time.Now()
+	for time.Since(began) < time.Second {
+		// Each takes a millisecond or so, a tenth of what it may have of a window.
+		if exit := m.Run(t.Context(), RunConfig{Share: share, Fuel: 1_000_000}); exit.Kind != CPU || exit.CPU <= 0 || exit.CPU > share.Used() {
+			t.Fatalf("exit %+v, %s used in all", exit, share.Used())
+		}
+		runs++
+	}
+	wall := time.Since(began)
+	t.Logf("%d runs had %s of %s", runs, share.Used(), wall)
+	if part := share.Used().Seconds() / wall.Seconds(); part > 0.13 {
+		t.Errorf("a tenth of a core was %.0f%%", 100*part)
+	}
+}

@@ -3,7 +3,9 @@ package engine
 import (
 	"debug/dwarf"
 	"fmt"
+	"iter"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/wasmatrix/wasmatrix/node/meter"
@@ -43,71 +45,93 @@ func (s *shared) sourceLines() *sourceLines {
 	return &sourceLines{debug: d, data: data}
 }
 
-// at returns " file:line:column" of an offset in the metered code, or "". Debug
-// information is the guest's own: whatever it says is only shown.
-func (l *sourceLines) at(offset uint32) (where string) {
+const (
+	// maxUnits, maxRanges and maxLineEntries bound the time that crafted debug
+	// information may take, all frames of a trace together.
+	maxUnits       = 100_000
+	maxRanges      = 1_000_000
+	maxLineEntries = 1_000_000
+)
+
+// at returns " file:line:column" for each of some offsets in the metered code, or
+// "". Debug information is the guest's own: whatever it says is only shown.
+func (l *sourceLines) at(offsets []uint32) (where []string) {
+	where = make([]string, len(offsets))
 	if l.data == nil {
-		return ""
+		return where
 	}
-	defer func() {
-		if recover() != nil { // package dwarf does not promise to bear every input
-			where = ""
+	defer func() { _ = recover() }() // package dwarf does not promise to bear every input
+	pcs := make([]uint64, len(offsets))
+	for i, o := range offsets {
+		pcs[i] = uint64(l.debug.Original(o))
+	}
+	left := maxLineEntries
+	for unit, inside := range l.units(pcs) {
+		lines, err := l.data.LineReader(unit)
+		if err != nil || lines == nil {
+			continue
 		}
-	}()
-	pc := uint64(l.debug.Original(offset))
-	unit := l.unit(pc)
-	if unit == nil {
-		return ""
-	}
-	lines, err := l.data.LineReader(unit)
-	if err != nil || lines == nil {
-		return ""
-	}
-	// Entries of some languages are not in order (Zig), so that all are read.
-	var best, entry dwarf.LineEntry
-	found := false
-	var last dwarf.LineEntry
-	for range maxLineEntries {
-		if lines.Next(&entry) != nil {
-			break
+		for i, e := range nearest(lines, pcs, inside, &left) {
+			where[i] = place(e)
 		}
-		if last.File != nil && !last.EndSequence && last.Address <= pc && pc < entry.Address && (!found || last.Address >= best.Address) {
-			best, found = last, true
-		}
-		last = entry
 	}
-	if !found || best.File == nil {
-		return ""
-	}
-	name := path.Base(strings.ReplaceAll(best.File.Name, `\`, "/"))
-	if best.Column > 0 {
-		return fmt.Sprintf(" %s:%d:%d", name, best.Line, best.Column)
-	}
-	return fmt.Sprintf(" %s:%d", name, best.Line)
+	return where
 }
 
-// maxLineEntries bounds the time that a crafted line program may take.
-const maxLineEntries = 4 << 20
-
-// unit finds the compile unit that has an address.
-func (l *sourceLines) unit(pc uint64) *dwarf.Entry {
-	r := l.data.Reader()
-	for {
-		e, err := r.Next()
-		if err != nil || e == nil {
-			return nil
-		}
-		if e.Tag == dwarf.TagCompileUnit {
-			ranges, err := l.data.Ranges(e)
-			if err != nil {
-				return nil
+// units yields the compile units that have some of the addresses, and which of
+// them, by their index.
+func (l *sourceLines) units(pcs []uint64) iter.Seq2[*dwarf.Entry, []int] {
+	return func(yield func(*dwarf.Entry, []int) bool) {
+		r, ranges := l.data.Reader(), 0
+		for range maxUnits {
+			e, err := r.Next()
+			if err != nil || e == nil || ranges > maxRanges {
+				return
 			}
-			for _, rg := range ranges {
-				if rg[0] <= pc && pc < rg[1] {
-					return e
+			r.SkipChildren()
+			if e.Tag != dwarf.TagCompileUnit {
+				continue
+			}
+			all, err := l.data.Ranges(e)
+			if err != nil {
+				continue
+			}
+			ranges += len(all)
+			var inside []int
+			for i, pc := range pcs {
+				if slices.ContainsFunc(all, func(r [2]uint64) bool { return r[0] <= pc && pc < r[1] }) {
+					inside = append(inside, i)
+				}
+			}
+			if inside != nil && !yield(e, inside) {
+				return
+			}
+		}
+	}
+}
+
+// nearest finds the entries that addresses belong to, in one pass over at most
+// left entries. Those of some languages are not in order (Zig), so that all are read.
+func nearest(lines *dwarf.LineReader, pcs []uint64, which []int, left *int) map[int]dwarf.LineEntry {
+	best := make(map[int]dwarf.LineEntry, len(which))
+	var last, entry dwarf.LineEntry
+	for ; *left > 0 && lines.Next(&entry) == nil; *left-- {
+		if last.File != nil && !last.EndSequence {
+			for _, i := range which {
+				if b, found := best[i]; last.Address <= pcs[i] && pcs[i] < entry.Address && (!found || last.Address >= b.Address) {
+					best[i] = last
 				}
 			}
 		}
-		r.SkipChildren()
+		last = entry
 	}
+	return best
+}
+
+func place(e dwarf.LineEntry) string {
+	name := path.Base(strings.ReplaceAll(e.File.Name, `\`, "/"))
+	if e.Column > 0 {
+		return fmt.Sprintf(" %s:%d:%d", name, e.Line, e.Column)
+	}
+	return fmt.Sprintf(" %s:%d", name, e.Line)
 }

@@ -18,12 +18,21 @@ func added(frame string) bool {
 // more is how wazero ends a trace of which it has left out the rest.
 const more = "... maybe followed by omitted frames"
 
-// frames reads a stack trace of wazero: a line for each frame, behind one tab,
-// and behind two, where the module has debug information, the frame's place in
-// the code, from which the source lines are found.
+// frames reads a stack trace of wazero, and adds the lines of source to it.
 func (s *shared) frames(trace string) []string {
-	var out []string
-	var lines *sourceLines
+	out, at, offsets := parseTrace(trace)
+	if len(offsets) > 0 {
+		for i, where := range s.sourceLines().at(offsets) {
+			out[at[i]] = wasmatrix.BoundText(out[at[i]]+where, wasmatrix.MaxCrashFrame)
+		}
+	}
+	return out
+}
+
+// parseTrace reads a line for each frame, behind one tab, and behind two, where
+// the module has debug information, the frame's place in the code: its offset, and
+// by its index the frame that it is of.
+func parseTrace(trace string) (out []string, at []int, offsets []uint32) {
 	skip := false
 	for line := range strings.SplitSeq(trace, "\n") {
 		place := strings.HasPrefix(line, "\t\t")
@@ -34,22 +43,19 @@ func (s *shared) frames(trace string) []string {
 		switch {
 		case skip:
 		case line == more:
-			return append(out, "(deeper frames are not shown)")
+			return append(out, "(deeper frames are not shown)"), at, offsets
 		case place && len(out) > 0:
-			if lines == nil {
-				lines = s.sourceLines()
-			}
 			if offset, ok := codeOffset(line); ok {
-				out[len(out)-1] = wasmatrix.BoundText(out[len(out)-1]+lines.at(offset), wasmatrix.MaxCrashFrame)
+				at, offsets = append(at, len(out)-1), append(offsets, offset)
 			}
 		case len(out) == wasmatrix.MaxDetailFrames:
-			return out
+			return out, at, offsets
 		case !place:
 			// Instances have no name, which leaves a point before the function's.
 			out = append(out, wasmatrix.BoundText(strings.TrimPrefix(line, "."), wasmatrix.MaxCrashFrame))
 		}
 	}
-	return out
+	return out, at, offsets
 }
 
 // codeOffset reads "0x1f: ...".
