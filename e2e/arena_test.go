@@ -206,8 +206,8 @@ func (a *arena) fine(q quantiles) {
 	if limit := max(20*a.before.p50, 50*time.Millisecond); q.p50 > limit {
 		a.t.Errorf("the median call takes %s, and took %s before: more than %s", q.p50, a.before.p50, limit)
 	}
-	if limit := 2 * time.Second; q.max > limit {
-		a.t.Errorf("one call took %s, more than %s", q.max, limit)
+	if q.max > longestAllowed {
+		a.t.Errorf("one call took %s, more than %s", q.max, longestAllowed)
 	}
 }
 
@@ -246,9 +246,13 @@ func (a *arena) recovers(before *api.NodeUsage) {
 	})
 }
 
+// longestAllowed is how long a call or a stop may take at worst: it is milliseconds, but
+// for a machine whose cores and disk others take for a while.
+const longestAllowed = 5 * time.Second
+
 // stop stops instances one after the other, and fails the test if that takes
 // long: by the median, 100 ms, of which the node needs a slice and the rest is the
-// way there and back; for one on a machine that is shared, a second.
+// way there and back.
 func (a *arena) stop(ids []string) {
 	a.t.Helper()
 	took := make([]time.Duration, 0, len(ids))
@@ -265,7 +269,7 @@ func (a *arena) stop(ids []string) {
 	if median > 100*time.Millisecond {
 		a.t.Errorf("the median stop took %s, more than 100ms", median)
 	}
-	if longest > time.Second {
-		a.t.Errorf("one stop took %s, more than a second", longest)
+	if longest > longestAllowed {
+		a.t.Errorf("one stop took %s, more than %s", longest, longestAllowed)
 	}
 }
