@@ -21,6 +21,10 @@ const more = "... maybe followed by omitted frames"
 // frames reads a stack trace of wazero, and adds the lines of source to it.
 func (s *shared) frames(trace string) []string {
 	out, at, offsets := parseTrace(trace)
+	imported := uint64(len(s.compiled.ImportedFunctions()))
+	for i, frame := range out {
+		out[i] = sourceIndex(frame, imported)
+	}
 	if len(offsets) > 0 {
 		for i, where := range s.sourceLines().at(offsets) {
 			out[at[i]] = wasmatrix.BoundText(out[at[i]]+where, wasmatrix.MaxCrashFrame)
@@ -56,6 +60,20 @@ func parseTrace(trace string) (out []string, at []int, offsets []uint32) {
 		}
 	}
 	return out, at, offsets
+}
+
+// sourceIndex gives a function without a name, "$12()", the index that it has in
+// the source.
+func sourceIndex(frame string, imported uint64) string {
+	digits, rest, ok := strings.Cut(frame, "(")
+	if digits, ok = strings.CutPrefix(digits, "$"); !ok {
+		return frame
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || n < imported {
+		return frame
+	}
+	return "$" + strconv.FormatUint(n-meter.AddedImports, 10) + "(" + rest
 }
 
 // codeOffset reads "0x1f: ...".

@@ -162,3 +162,17 @@ func TestNothingOfTheMeterIsInAStack(t *testing.T) {
 		}
 	}
 }
+
+// TestFunctionsWithoutNamesHaveTheirIndices: what the meter imports does not count.
+func TestFunctionsWithoutNamesHaveTheirIndices(t *testing.T) {
+	t.Parallel()
+	// (import "wasi_snapshot_preview1" "proc_exit") (func unreachable) (func (export "_start") (call 1))
+	b := []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01\x08\x02\x60\x00\x00\x60\x01\x7f\x00" +
+		"\x02\x24\x01\x16wasi_snapshot_preview1\x09proc_exit\x00\x01" +
+		"\x03\x03\x02\x00\x00" + "\x07\x0a\x01\x06_start\x00\x02" + "\x0a\x0a\x02\x03\x00\x00\x0b\x04\x00\x10\x01\x0b")
+	exit := load(t, newEngine(t, Config{}), b).Run(t.Context(), RunConfig{})
+	if want := []string{"$1()", "$2()"}; exit.Kind != Trap || !slices.Equal(exit.Stack, want) {
+		t.Errorf("%+v, want the stack %q", exit, want)
+	}
+}

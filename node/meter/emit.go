@@ -23,7 +23,7 @@ func newEmitter(m *module, functions []function) *emitter {
 		types: map[string]uint32{},
 		lines: m.hasLines(),
 	}
-	e.helpers.first = uint32(len(m.functions)) + addedImports
+	e.helpers.first = uint32(len(m.functions)) + AddedImports
 	return e
 }
 
@@ -88,7 +88,7 @@ func (e *emitter) module() ([]byte, error) {
 	out := make([]byte, 0, len(code)+len(m.src)/2)
 	out = append(out, header...)
 	out = appendSection(out, sectionType, vector(m.vectors[sectionType], m.sections[sectionType]))
-	out = appendSection(out, sectionImport, vector(m.vectors[sectionImport]+addedImports, imports))
+	out = appendSection(out, sectionImport, vector(m.vectors[sectionImport]+AddedImports, imports))
 	out = appendSection(out, sectionFunction, vector(bodies, functionTypes))
 	for _, id := range []byte{sectionTable, sectionMemory} {
 		if m.present[id] {

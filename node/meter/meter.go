@@ -34,8 +34,9 @@ const (
 	TrapStack int32 = 1
 )
 
-// addedImports is how many functions a rewritten module imports more.
-const addedImports = 3
+// AddedImports is how many functions a rewritten module imports more. They come
+// behind those of the source, so that what it defines has higher indices by as many.
+const AddedImports = 3
 
 // MinStack is the budget of nested calls that every instance begins with, and
 // that its start section has, in bytes of native stack as they are estimated.

@@ -204,7 +204,7 @@ func (m *module) function(r *reader, index uint32) uint32 {
 // package imports, unless it is imported itself.
 func (m *module) moved(index uint32) uint32 {
 	if int64(index) >= int64(m.importedFuncs) {
-		return index + addedImports
+		return index + AddedImports
 	}
 	return index
 }
