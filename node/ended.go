@@ -49,6 +49,9 @@ func newGraveyard(keepLogs int) graveyard {
 }
 
 func (y *graveyard) put(g *grave) {
+	if old := y.byID[g.id]; old != nil && old.logs != g.logs {
+		old.discardLogs()
+	}
 	y.remove(g.id)
 	g.dug = time.Now()
 	y.byID[g.id] = g
@@ -58,14 +61,25 @@ func (y *graveyard) put(g *grave) {
 	}
 	if y.logged.Len() > y.keepLogs {
 		old, _ := y.logged.Remove(y.logged.Front()).(*grave)
+		old.discardLogs()
 		old.logged, old.logs, old.crashes = nil, nil, nil
 	}
 	if y.order.Len() > maxGraves {
 		old, _ := y.order.Front().Value.(*grave)
+		old.discardLogs()
 		y.remove(old.id)
 	}
 }
 
+// discardLogs forgets the output, if there is some.
+func (g *grave) discardLogs() {
+	if g.logs != nil {
+		g.logs.discard()
+	}
+}
+
+// remove takes a grave out. What it has, such as output, is the caller's to keep
+// or to discard.
 func (y *graveyard) remove(id wasmatrix.InstanceID) {
 	g, ok := y.byID[id]
 	if !ok {

@@ -105,6 +105,8 @@ func (n *Node) start(o *wasmatrix.Order, cur *instance) {
 		prev = g.done
 		if g.epoch < o.Epoch {
 			in.logs, in.crashes = g.logs, g.crashes
+		} else {
+			g.discardLogs()
 		}
 		n.ended.remove(o.Instance)
 	}

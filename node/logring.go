@@ -28,6 +28,7 @@ type logRing struct {
 	size    int
 	next    uint64        // offset behind the last byte; offsets count the bytes of both streams
 	users   int           // instances that may still write
+	gone    bool          // discarded
 	changed chan struct{} // not nil while a reader waits; closed by the next change
 	// spare is how many bytes may be written now; it grows with time, from when
 	// it was last told.
@@ -109,6 +110,9 @@ func (r *logRing) write(stream LogStream, p []byte, at time.Time) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.gone {
+		return
+	}
 	if over := len(p) - r.allow(len(p), at); over > 0 {
 		r.next += uint64(over)
 		p = p[over:]
@@ -131,17 +135,28 @@ func (r *logRing) write(stream LogStream, p []byte, at time.Time) {
 	r.announce()
 }
 
+// discard forgets what the ring has, so that others may have its room. Nothing is
+// kept of what is written later.
+func (r *logRing) discard() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limits.used.Add(-int64(r.size))
+	r.gone, r.size, r.pieces = true, 0, nil
+	r.announce()
+}
+
 // allow takes up to n bytes from what may be written at a time. The caller holds mu.
 func (r *logRing) allow(n int, at time.Time) int {
 	rate := r.limits.rate
-	if r.spared.IsZero() {
-		r.spare = rate
-	} else if passed := at.Sub(r.spared); passed >= time.Second {
-		r.spare = rate
-	} else if passed > 0 {
-		r.spare = min(rate, r.spare+int(int64(rate)*int64(passed)/int64(time.Second)))
+	switch passed := at.Sub(r.spared); {
+	case r.spared.IsZero() || passed >= time.Second:
+		r.spare, r.spared = rate, at
+	case passed > 0:
+		// Only the time of whole bytes is over: the rest adds up.
+		gain := int64(rate) * int64(passed) / int64(time.Second)
+		r.spare = min(rate, r.spare+int(gain))
+		r.spared = r.spared.Add(time.Duration(gain * int64(time.Second) / int64(rate)))
 	}
-	r.spared = at
 	n = min(n, r.spare)
 	r.spare -= n
 	return n

@@ -107,11 +107,12 @@ const startPatience = 2 * time.Second
 
 // execute runs the guest once. No panic leaves it.
 func (s *supervisor) execute() (x execution) {
+	output := s.in.logs.offset()
 	defer func() {
 		if r := recover(); r != nil {
 			x = s.panicked(r)
 		}
-		x.ended = time.Now()
+		x.ended, x.output = time.Now(), output
 	}()
 	ctx, spec := s.in.ctx, s.in.spec
 	if err := s.prepare(ctx); err != nil {
@@ -131,7 +132,6 @@ func (s *supervisor) execute() (x execution) {
 	defer started()
 
 	var began time.Time
-	output := s.in.logs.offset()
 	exit := s.module.Run(ctx, engine.RunConfig{
 		Args: arguments(spec), Env: spec.Env, Stdin: spec.Stdin,
 		Stdout: s.in.logs.writer(LogStdout), Stderr: s.in.logs.writer(LogStderr),
@@ -143,7 +143,7 @@ func (s *supervisor) execute() (x execution) {
 			s.n.state(s.in, wasmatrix.Report{Status: wasmatrix.StatusRunning, At: wasmatrix.TimeOf(began)})
 		},
 	})
-	return execution{exit: exit, began: began, output: output}
+	return execution{exit: exit, began: began}
 }
 
 // arguments puts a name before the arguments of a spec, as programs expect one.
@@ -208,7 +208,9 @@ func cannotStart(err error) execution {
 
 func (s *supervisor) panicked(r any) execution {
 	s.n.log.Error("supervision panicked", "instance", s.in.id, "panic", r, "stack", string(debug.Stack()))
-	return execution{exit: engine.Exit{Kind: engine.Host, Message: fmt.Sprintf("the node failed: %v", r)}, ended: time.Now()}
+	return execution{
+		exit: engine.Exit{Kind: engine.Host, Message: fmt.Sprintf("the node failed: %v", r)}, ended: time.Now(), output: s.in.logs.offset(),
+	}
 }
 
 // interrupted is the end of an instance whose context has ended: because a stop

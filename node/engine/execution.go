@@ -75,7 +75,7 @@ func (x *execution) leave() { x.share.Release() }
 func (x *execution) refill(left int64) uint64 {
 	x.spent += uint64(int64(x.granted) - left)
 	x.granted = 0
-	if x.budget > 0 && x.spent >= x.budget {
+	if x.budget > 0 && x.spent > x.budget {
 		panic(errFuel)
 	}
 	now := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -76,18 +77,27 @@ func (e *Engine) abiHost() wazero.HostModuleBuilder {
 	})
 	export(abi.InputRead, 3, func(x *execution, mod api.Module, p []uint64) int32 {
 		offset, ptr, n := uint32(p[0]), uint32(p[1]), uint32(p[2])
-		if x.call == nil {
+		if x.call == nil || !x.call.Bytes {
 			return -int32(abi.ErrNoCall)
 		}
-		return x.call.read(mod.Memory(), offset, ptr, n)
+		return x.call.read(memoryOf(mod), offset, ptr, n)
 	})
 	export(abi.OutputWrite, 2, func(x *execution, mod api.Module, p []uint64) int32 {
 		if x.call == nil || !x.call.Bytes {
 			return -int32(abi.ErrNoCall)
 		}
-		return x.call.write(mod.Memory(), uint32(p[0]), uint32(p[1]))
+		return x.call.write(memoryOf(mod), uint32(p[0]), uint32(p[1]))
 	})
 	return b
+}
+
+// memoryOf is the memory of a module, or nil: the engine's own answer is a nil
+// pointer within an interface where there is none.
+func memoryOf(mod api.Module) api.Memory {
+	if mem := mod.Memory(); !reflect.ValueOf(mem).IsNil() {
+		return mem
+	}
+	return nil
 }
 
 // guarded makes a safe point of what a guest reads and writes by the gigabyte, or

@@ -111,11 +111,23 @@ func float(v float64, bits int) string {
 	}
 }
 
+// typeName knows those types, too, that the engine does not name.
+func typeName(t api.ValueType) string {
+	switch t {
+	case 0x7b:
+		return "v128"
+	case 0x70:
+		return "funcref"
+	default:
+		return api.ValueTypeName(t)
+	}
+}
+
 func signature(params, results []api.ValueType) string {
 	list := func(types []api.ValueType) string {
 		names := make([]string, len(types))
 		for i, t := range types {
-			names[i] = api.ValueTypeName(t)
+			names[i] = typeName(t)
 		}
 		return "(" + strings.Join(names, ", ") + ")"
 	}
