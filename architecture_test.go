@@ -51,7 +51,7 @@ var rooms = []room{
 		"servers and nodes share the store of module bytes; it knows neither the network nor the engine",
 	},
 	{
-		"node", []string{".", "./abi", "./capability", "github.com/hashicorp/go-hclog", "golang.org/x/sync"},
+		"node", []string{".", "./abi", "./capability", "./node/engine", "./node/cpu", "github.com/hashicorp/go-hclog", "golang.org/x/sync"},
 		"a worker reaches the control plane through an interface, so that it goes on without one; only its engine knows wazero",
 	},
 	{
@@ -169,7 +169,7 @@ func (r room) allows(imp string) bool {
 	if r.dir != "." && within(imp, own) {
 		// A nested room is not simply a subpackage: it has a row of its own.
 		inner, _ := roomOf(strings.TrimPrefix(imp, modulePath+"/"))
-		return inner.dir == r.dir || inner.dir == "node/engine"
+		return inner.dir == r.dir || slices.Contains(r.allow, "./"+inner.dir)
 	}
 	return slices.ContainsFunc(r.allow, func(a string) bool {
 		switch {

@@ -98,6 +98,8 @@ func load(ctx context.Context, g guest, v variant, cores *scheduler.Scheduler) (
 		b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(context.Context, []uint64) {
 			panic(errors.New("call depth exceeded"))
 		}), []api.ValueType{api.ValueTypeI32}, nil).Export(meter.FuncTrap)
+		b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(context.Context, []uint64) {}), // as many as are asked for
+			[]api.ValueType{api.ValueTypeI32, api.ValueTypeI32, api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(meter.FuncGrowTable)
 		if _, err := b.Instantiate(ctx); err != nil {
 			return nil, err
 		}
@@ -110,7 +112,7 @@ func load(ctx context.Context, g guest, v variant, cores *scheduler.Scheduler) (
 // machine's other work is not part of, and its output.
 func (l *loaded) run(ctx context.Context) (time.Duration, string, error) {
 	var stdout bytes.Buffer
-	config := wazero.NewModuleConfig().WithName("").WithArgs(append([]string{"guest"}, l.args...)...).WithStdout(&stdout).WithStderr(&stdout)
+	config := wazero.NewModuleConfig().WithName("").WithArgs(append([]string{"guest"}, l.args...)...).WithStdout(&stdout).WithStderr(&stdout).WithStartFunctions()
 	if err := l.share.Acquire(ctx); err != nil {
 		return 0, "", err
 	}
@@ -120,6 +122,12 @@ func (l *loaded) run(ctx context.Context) (time.Duration, string, error) {
 	l.refiller.resumed = time.Now()
 	before := threadTime()
 	m, err := l.runtime.InstantiateModule(ctx, l.compiled, config)
+	if err == nil {
+		if depth, ok := m.ExportedGlobal(meter.ExportDepth).(api.MutableGlobal); ok {
+			depth.Set(4 << 20)
+		}
+		_, err = m.ExportedFunction("_start").Call(ctx)
+	}
 	took := threadTime() - before
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok && exit.ExitCode() == 0 {
 		err = nil

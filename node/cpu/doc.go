@@ -5,9 +5,9 @@
 // [Share]; its goroutine takes one of the scheduler's slots before it enters
 // guest code, comes by at safe points, and gives the slot back before it blocks.
 //
-// Slots go to the share with the least virtual time, which is the time on a
-// slot divided by the share's weight (as in start-time fair queueing, and in the
-// Linux scheduler CFS). A share that was idle begins where the others are, so
+// Slots go to the share that would be the first to have paid for a slice, by
+// virtual time, which is the time on a slot divided by the share's weight (as by
+// the finish tags of fair queueing; see type fair). A share that was idle begins where the others are, so
 // that it is served at once but cannot save up. A share below a whole core has
 // a quota besides, of any period of the length of one window.
 //

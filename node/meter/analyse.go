@@ -74,7 +74,7 @@ func (m *module) analyseBody(i int, fn *function, f *flow, in *instruction) erro
 		case opBlock, opIf:
 			s.blocks++
 		case opLoop:
-			s.blocks += 4
+			s.blocks += 8
 			fn.loops++
 		case opBr, opBrIf:
 			s.branchValues += 1 + f.frame(in.a).arity
@@ -118,7 +118,7 @@ func (l *Limits) checkFunction(s sizes, locals uint64) error {
 	case s.loopNesting > l.LoopNesting:
 		return exceeded("nested loops in a function", s.loopNesting, l.LoopNesting)
 	case s.blocks > l.Blocks:
-		return exceeded("blocks in a function, where a loop counts as four", s.blocks, l.Blocks)
+		return exceeded("blocks in a function, where a loop counts as eight", s.blocks, l.Blocks)
 	case s.branchValues > l.BranchValues:
 		return exceeded("values of branches in a function", s.branchValues, l.BranchValues)
 	case s.joins*locals > l.LocalJoins:

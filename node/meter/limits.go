@@ -11,7 +11,7 @@ type Limits struct {
 	Functions     uint64 // imported and defined
 	Locals        uint64 // of one function, without its parameters
 	BodyBytes     uint64 // code of one function
-	Blocks        uint64 // of one function: blocks and ifs, and loops, which count as four
+	Blocks        uint64 // of one function: blocks and ifs, and loops, which count as eight
 	LocalJoins    uint64 // of one function: locals, parameters included, times places where paths join
 	Nesting       uint64 // blocks, loops and ifs within one another
 	LoopNesting   uint64 // loops within one another
@@ -29,7 +29,7 @@ type Limits struct {
 }
 
 // DefaultLimits are wide enough for the output of the Go toolchain and for large
-// programs of LLVM, and narrow enough that the compiler ends within seconds. ADR 8 has the figures.
+// programs of LLVM, and narrow enough that the compiler ends within seconds for any one function. ADR 8 has the figures.
 var DefaultLimits = Limits{
 	Bytes:         64 << 20,
 	Types:         20_000,
