@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -26,6 +27,40 @@ type execution struct {
 	resumed time.Time
 
 	call *pending // the invocation under way, or nil
+
+	before time.Duration // that the share had used
+	undo   []func()      // what ends with the execution, in reverse
+}
+
+// newExecution makes what a run of the module needs. It is followed by end.
+func (m *Module) newExecution(ctx context.Context, cfg *RunConfig) *execution {
+	e := m.s.e
+	x := &execution{e: e, share: cfg.Share, mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables), budget: cfg.Fuel, slice: firstSlice}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(e.ctx, func() { cancel(errClosed()) }) //nolint:contextcheck // the engine ends the run as well
+	x.undo = append(x.undo, func() { cancel(nil) }, func() { stop() })
+	if cfg.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
+		x.undo = append(x.undo, cancel)
+	}
+	if x.share == nil {
+		x.share = e.Share(cfg.CPU)
+		x.undo = append(x.undo, x.share.Leave)
+	}
+	x.Context, x.before = ctx, x.share.Used()
+	return x
+}
+
+// end gives back what the execution has, and tells what it has used. Nothing of
+// the guest is executing.
+func (x *execution) end(exit *Exit) {
+	x.leave()
+	exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, x.share.Used()-x.before
+	x.mem.release()
+	for _, undo := range slices.Backward(x.undo) {
+		undo()
+	}
 }
 
 // executionKey finds the execution in contexts that wrap it.

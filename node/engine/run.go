@@ -78,41 +78,22 @@ func (m *Module) Run(ctx context.Context, cfg RunConfig) (exit Exit) {
 		return Exit{Kind: Host, Message: "the module was released or the engine is closed"}
 	}
 	defer e.active.Done()
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(e.ctx, func() { cancel(errClosed()) })() //nolint:contextcheck // the engine ends the run as well
-	if cfg.Deadline > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
-		defer stop()
-	}
-	share := cfg.Share
-	if share == nil {
-		share = e.Share(cfg.CPU)
-		defer share.Leave()
-	}
-	used := share.Used()
-	x := &execution{
-		Context: ctx, e: e, share: share, mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables),
-		budget: cfg.Fuel, slice: firstSlice,
-	}
+	x := m.newExecution(ctx, &cfg)
 	defer func() {
 		if r := recover(); r != nil {
 			exit = e.recovered(r)
 		}
-		x.leave()
-		exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, share.Used()-used
-		x.mem.release()
+		x.end(&exit)
 	}()
-	if ctx.Err() != nil {
-		return interrupted(ctx)
+	if x.Err() != nil {
+		return interrupted(x.Context) //nolint:contextcheck // as below
 	}
 	return m.s.run(x, &cfg) //nolint:contextcheck // x is the context
 }
 
-// run takes the configuration by its address, as a stack that is parked in serve
-// for months keeps what is on it.
+// run takes the configuration by its address, and Run leaves to others what needs
+// a frame of some size: a stack that is parked in serve for months keeps what is
+// on it, and a few hundred bytes decide whether it has 8 KiB or 16.
 func (s *shared) run(x *execution, cfg *RunConfig) Exit {
 	if err := x.mem.admit(); err != nil {
 		return Exit{Kind: Memory, Message: err.Error()}

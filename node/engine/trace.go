@@ -65,8 +65,9 @@ func parseTrace(trace string) (out []string, at []int, offsets []uint32) {
 // sourceIndex gives a function without a name, "$12()", the index that it has in
 // the source.
 func sourceIndex(frame string, imported uint64) string {
-	digits, rest, ok := strings.Cut(frame, "(")
-	if digits, ok = strings.CutPrefix(digits, "$"); !ok {
+	name, rest, _ := strings.Cut(frame, "(")
+	digits, ok := strings.CutPrefix(name, "$")
+	if !ok {
 		return frame
 	}
 	n, err := strconv.ParseUint(digits, 10, 32)
