@@ -1,7 +1,7 @@
 package abi
 
 // WASI is the import module of WASI preview 1, of which hosts provide what
-// docs/isolation.md says.
+// docs/abi.md says.
 const WASI = "wasi_snapshot_preview1"
 
 // Provides reports whether hosts provide functions of an import module. Which of

@@ -40,14 +40,11 @@ func (e *emitter) bulk(in *instruction, constant int64) uint64 {
 		e.out = appendU32(e.out, in.a)
 		e.out = appendU32(e.out, in.b)
 		return 0
-	case miscTableGrow:
+	case miscTableGrow, miscTableFill:
 		charge(e.m.limits.TableElements, 0)
-		e.askToGrow(in.a)
-		e.out = append(e.out, op...)
-		e.out = appendU32(e.out, in.a)
-		return 0
-	case miscTableFill:
-		charge(e.m.limits.TableElements, 0)
+		if in.sub == miscTableGrow {
+			e.askToGrow(in.a)
+		}
 		fallthrough
 	case miscTableSize, miscDataDrop, miscElemDrop:
 		e.out = append(e.out, op...)

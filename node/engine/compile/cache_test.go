@@ -18,6 +18,7 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/node/meter"
 	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
@@ -62,7 +63,7 @@ func TestArtifact(t *testing.T) {
 		t.Errorf("kind %s", a.Kind)
 	}
 	a = mustLoad(t, c, nodetest.Module(t, "flood"))
-	if !slices.Contains(a.Imports, WASI+".fd_write") {
+	if !slices.Contains(a.Imports, abi.WASI+".fd_write") {
 		t.Errorf("imports %v", a.Imports)
 	}
 	table := module(section(4, []byte{2, 0x70, 0, 5, 0x70, 0, 7}))
@@ -315,7 +316,7 @@ func TestImports(t *testing.T) {
 	if wasmatrix.CodeOf(err) != wasmatrix.CodeWasmRuntime {
 		t.Errorf("error %v", err)
 	}
-	for _, name := range []string{"env.abort", WASI + ".sock_open", "wasmatrix.kv_get"} {
+	for _, name := range []string{"env.abort", abi.WASI + ".sock_open", "wasmatrix.kv_get"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not in %v", name, err)
 		}
@@ -329,14 +330,14 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name := range provided.ExportedFunctions() {
-		if !allowed(WASI, name) {
+		if !allowed(abi.WASI, name) {
 			t.Errorf("%s is not allowed", name)
 		}
 	}
 	if have, want := len(wasiFunctions), len(provided.ExportedFunctions()); have != want {
 		t.Errorf("%d functions are allowed, %d provided", have, want)
 	}
-	for _, bad := range [][2]string{{"wasmatrix_meter", "refill"}, {"env", "fd_write"}, {"wasmatrix", "fd_write"}, {WASI, ""}} {
+	for _, bad := range [][2]string{{"wasmatrix_meter", "refill"}, {"env", "fd_write"}, {"wasmatrix", "fd_write"}, {abi.WASI, ""}} {
 		if allowed(bad[0], bad[1]) {
 			t.Errorf("%s is allowed", bad)
 		}

@@ -23,9 +23,6 @@ func RuntimeConfig() wazero.RuntimeConfig {
 	return wazero.NewRuntimeConfigCompiler().WithCoreFeatures(features)
 }
 
-// WASI is the module of the system calls that guests may import.
-const WASI = "wasi_snapshot_preview1"
-
 // wasiFunctions are those of preview 1.
 var wasiFunctions = set(
 	"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_res_get", "clock_time_get",
@@ -51,7 +48,7 @@ func set(names ...string) map[string]bool {
 // allowed tells which functions a guest may import.
 func allowed(module, name string) bool {
 	switch module {
-	case WASI:
+	case abi.WASI:
 		return wasiFunctions[name]
 	case abi.Module:
 		return abiFunctions[name]
