@@ -70,12 +70,33 @@ var rooms = []room{
 		"sharing cores among guests knows neither modules nor instances: it is tested in a bubble of time",
 	},
 	{
+		"capability", []string{".", "./abi", "github.com/hashicorp/go-hclog", "golang.org/x/time"},
+		"the contract and the gate know no provider's technology: what is checked at every call stays small enough to be read",
+	},
+	{
+		"capability/kv", []string{
+			".", "./abi", "./capability", "github.com/tidwall/btree", "github.com/klauspost/compress", "google.golang.org/protobuf",
+			"github.com/redis/go-redis/v9", "github.com/hashicorp/go-hclog",
+		},
+		"the store is replicated by whoever hosts it, and reached over whatever carries calls: it knows neither raft nor rpc",
+	},
+	{
+		"capability/httpout", []string{".", "./abi", "./capability", "github.com/hashicorp/go-hclog", "golang.org/x/net"},
+		"the way out of the cluster is one folder, so that what may be dialled is decided in one place",
+	},
+	{
+		"capability/messaging", []string{
+			".", "./abi", "./capability", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/hashicorp/go-hclog",
+		},
+		"NATS is hidden here",
+	},
+	{
 		"abi", nil,
 		"the contract with guests depends on nothing, so that nothing can change it by the way",
 	},
 	{
 		"rpc", []string{
-			".", "./gen/api", "connectrpc.com", "google.golang.org/protobuf", "github.com/hashicorp/go-hclog",
+			".", "./gen/api", "./abi", "./capability", "connectrpc.com", "google.golang.org/protobuf", "github.com/hashicorp/go-hclog",
 			"golang.org/x/net", "golang.org/x/sync",
 		},
 		"the API layer converts and calls; were it to import a room, logic would settle in it",
@@ -96,7 +117,11 @@ var rooms = []room{
 		"generated code depends on its runtime only",
 	},
 	{
-		"examples", []string{},
+		"sdk", []string{},
+		"guests' bindings depend on nothing but the contract that they write out",
+	},
+	{
+		"examples", []string{"./sdk"},
 		"guests are programs of their own",
 	},
 }

@@ -1,9 +1,6 @@
 package wasmatrix
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // ProviderType is a kind of capability provider.
 type ProviderType string
@@ -15,114 +12,128 @@ const (
 	ProviderMessaging ProviderType = "messaging"
 )
 
-// Permission is one entry of the grammar of R5, such as "kv:read:users/" or
-// "http:domain:*.example.com".
-type Permission string
+// ProviderTypes lists the types.
+var ProviderTypes = []ProviderType{ProviderKV, ProviderHTTP, ProviderMessaging}
 
 // Assignment gives an instance the use of a provider under permissions. It is
 // immutable.
 type Assignment struct {
-	Instance    InstanceID
-	ID          CapabilityID
-	Type        ProviderType
-	Permissions []Permission // sorted, distinct
+	Instance InstanceID
+	ID       CapabilityID
+	Grant
 	CreatedAt   Time
 	CreateIndex uint64
+}
+
+// Grant is what an assignment gives.
+type Grant struct {
+	Type        ProviderType
+	Permissions []Permission // sorted, distinct
+	// Provider is the one that carries the calls out; "" is the default one of
+	// the type.
+	Provider ProviderID
+	// Namespace is the kv namespace that calls reach, which all instances that
+	// are given its name share; "" is the instance's own, gone with its record.
+	Namespace string
+	// Stale lets kv reads be answered from a state that may lag.
+	Stale bool
 }
 
 // MaxPermissions bounds one assignment.
 const MaxPermissions = 128
 
-// Provider is the replicated record of a provider: what it is and where it
-// runs, apart from the instances that use it. It is immutable.
-type Provider struct {
-	ID          ProviderID
-	Type        ProviderType
-	Config      map[string]string
-	Constraints []Constraint // on the nodes that host it; none is every node
-	Stopped     bool
-	Revision    uint64 // counts its updates from 1
-	ChangedAt   Time
-	CreateIndex uint64
-	ModifyIndex uint64
+// ProviderID returns the provider that the grant names or means.
+func (g *Grant) ProviderID() ProviderID {
+	if g.Provider != "" {
+		return g.Provider
+	}
+	return DefaultProvider(g.Type)
 }
 
 // NewAssignment checks and normalises an assignment. Malformed input is E1,
-// a permission that the type does not know is E6.
-func NewAssignment(instance InstanceID, id CapabilityID, typ ProviderType, perms []string) (*Assignment, error) {
+// a permission or option that the type does not know is E6.
+func NewAssignment(instance InstanceID, id CapabilityID, g Grant) (*Assignment, error) {
 	if err := instance.Validate(); err != nil {
 		return nil, err
 	}
 	if err := id.Validate(); err != nil {
 		return nil, err
 	}
-	if len(perms) == 0 {
-		return nil, Errorf(CodeInvalidRequest, "permissions are empty").With(DetailField, "permissions")
+	g, err := g.normalised()
+	if err != nil {
+		return nil, err
 	}
-	if len(perms) > MaxPermissions {
-		return nil, Errorf(CodeValidation, "%d permissions, at most %d are allowed", len(perms), MaxPermissions).With(DetailField, "permissions")
+	return &Assignment{Instance: instance, ID: id, Grant: g}, nil
+}
+
+func (g Grant) normalised() (Grant, error) {
+	if len(g.Permissions) == 0 {
+		return Grant{}, Errorf(CodeInvalidRequest, "permissions are empty").With(DetailField, "permissions")
 	}
-	a := &Assignment{Instance: instance, ID: id, Type: typ}
-	for _, p := range perms {
-		parsed, err := ParsePermission(typ, p)
+	if len(g.Permissions) > MaxPermissions {
+		return Grant{}, Errorf(CodeValidation, "%d permissions, at most %d are allowed", len(g.Permissions), MaxPermissions).With(DetailField, "permissions")
+	}
+	perms := make([]Permission, 0, len(g.Permissions))
+	for _, p := range g.Permissions {
+		parsed, err := ParsePermission(g.Type, string(p))
 		if err != nil {
-			return nil, err
+			return Grant{}, err
 		}
-		a.Permissions = append(a.Permissions, parsed)
+		perms = append(perms, parsed)
 	}
-	slices.Sort(a.Permissions)
-	a.Permissions = slices.Compact(a.Permissions)
-	return a, nil
+	slices.Sort(perms)
+	g.Permissions = slices.Compact(perms)
+	if g.Provider != "" {
+		if err := g.Provider.Validate(); err != nil {
+			return Grant{}, AsError(err).With(DetailField, "provider")
+		}
+	}
+	if g.Provider == DefaultProvider(g.Type) {
+		g.Provider = ""
+	}
+	if g.Type != ProviderKV && g.Namespace != "" {
+		return Grant{}, Errorf(CodeValidation, "a capability of type %s has no namespace", g.Type).With(DetailField, "namespace")
+	}
+	if g.Type != ProviderKV && g.Stale {
+		return Grant{}, Errorf(CodeValidation, "a capability of type %s has no stale reads", g.Type).With(DetailField, "stale")
+	}
+	if g.Namespace != "" {
+		if err := validateName("namespace", g.Namespace); err != nil {
+			return Grant{}, AsError(err).With(DetailField, "namespace")
+		}
+	}
+	return g, nil
 }
 
-// permissionForms maps each type to its operations and whether each takes an
-// argument: never, optionally, always.
-var permissionForms = map[ProviderType]map[string]argument{
-	ProviderKV:        {"kv:read": optional, "kv:write": optional, "kv:delete": optional},
-	ProviderHTTP:      {"http:request": never, "http:domain": always},
-	ProviderMessaging: {"msg:publish": optional, "msg:subscribe": optional},
+// GrantSet is all that one instance was given, as of a log index.
+type GrantSet struct {
+	Instance InstanceID
+	Epoch    uint64
+	// Index is the log index of the last change of its assignments, 0 if they
+	// never changed. A set replaces those of lower indexes.
+	Index uint64
+	// Incarnation is the log index that created the instance's record: it tells
+	// it from an earlier one of the same ID.
+	Incarnation uint64
+	Exclusive   bool
+	Assignments []*Assignment // by ID
 }
 
-type argument uint8
+// GrantsOf reads the set of an instance.
+func GrantsOf(s Snapshot, i *Instance) *GrantSet {
+	return &GrantSet{
+		Instance: i.ID, Epoch: i.Epoch, Index: i.GrantsIndex, Incarnation: i.CreateIndex, Exclusive: i.Spec.Exclusive,
+		Assignments: slices.Collect(s.Assignments(i.ID)),
+	}
+}
 
-const (
-	never argument = iota
-	optional
-	always
-)
-
-const maxPermissionLen = 256
-
-// ParsePermission checks s against the permissions of a provider type. An
-// empty string is E1; anything else that does not fit is E6.
-func ParsePermission(typ ProviderType, s string) (Permission, error) {
-	forms, ok := permissionForms[typ]
-	if !ok {
-		return "", Errorf(CodeValidation, "unknown provider type %q: kv, http or messaging", typ).With(DetailField, "type")
-	}
-	if s == "" {
-		return "", Errorf(CodeInvalidRequest, "a permission is empty").With(DetailField, "permissions")
-	}
-	bad := func(why string) (Permission, error) {
-		return "", Errorf(CodeValidation, "permission %q: %s", s, why).With(DetailField, "permissions")
-	}
-	if len(s) > maxPermissionLen {
-		return bad("longer than 256 bytes")
-	}
-	parts := strings.SplitN(s, ":", 3)
-	if len(parts) < 2 {
-		return bad("not of the form provider:operation")
-	}
-	arg, known := forms[parts[0]+":"+parts[1]]
-	switch {
-	case !known:
-		return bad("not a permission of provider type " + string(typ))
-	case len(parts) == 3 && arg == never:
-		return bad("takes no argument")
-	case len(parts) == 3 && parts[2] == "":
-		return bad("its argument is empty")
-	case len(parts) == 2 && arg == always:
-		return bad("needs an argument")
-	}
-	return Permission(s), nil
+// Denial is a capability call that was refused, or several alike.
+type Denial struct {
+	Instance   InstanceID
+	Epoch      uint64
+	Capability CapabilityID
+	Operation  string // such as kv.set
+	Reason     string
+	At         Time   // of the last
+	Count      uint64 // since the last that was reported
 }

@@ -59,7 +59,7 @@ func TestP18_NewAssignment(t *testing.T) {
 		"too many":         {"i", "c", wasmatrix.ProviderKV, long, wasmatrix.CodeValidation},
 		"many":             {"i", "c", wasmatrix.ProviderKV, long[1:], ""},
 	} {
-		a, err := wasmatrix.NewAssignment(c.instance, c.id, c.typ, c.perms)
+		a, err := wasmatrix.NewAssignment(c.instance, c.id, grant(c.typ, c.perms...))
 		if wasmatrix.CodeOf(err) != c.want || (a == nil) != (err != nil) {
 			t.Errorf("%s: %v, %v, want %q", what, a, err, c.want)
 		}
@@ -73,7 +73,7 @@ func TestP5_AssignmentHasWhatItWasGiven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		perms := rapid.SliceOfN(perm, 1, 20).Draw(t, "permissions")
 		given := slices.Clone(perms)
-		a, err := wasmatrix.NewAssignment("i", "c", wasmatrix.ProviderKV, perms)
+		a, err := wasmatrix.NewAssignment("i", "c", grant(wasmatrix.ProviderKV, perms...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestP5_AssignmentHasWhatItWasGiven(t *testing.T) {
 				t.Fatalf("%q was not given", p)
 			}
 		}
-		other, err := wasmatrix.NewAssignment("i", "c", wasmatrix.ProviderKV, rapid.Permutation(perms).Draw(t, "order"))
+		other, err := wasmatrix.NewAssignment("i", "c", grant(wasmatrix.ProviderKV, rapid.Permutation(perms).Draw(t, "order")...))
 		if err != nil || !slices.Equal(other.Permissions, a.Permissions) {
 			t.Fatalf("another order gives %v, %v", other, err)
 		}
@@ -105,7 +105,7 @@ func FuzzNewAssignment(f *testing.F) {
 	f.Add("i", "c", "http", "http:request", "http:domain:*.x")
 	f.Add("i", "c", "messaging", "msg:publish:>", "")
 	f.Fuzz(func(t *testing.T, instance, id, typ, p, q string) {
-		a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(instance), wasmatrix.CapabilityID(id), wasmatrix.ProviderType(typ), []string{p, q})
+		a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(instance), wasmatrix.CapabilityID(id), grant(wasmatrix.ProviderType(typ), p, q))
 		if err != nil {
 			if code := wasmatrix.CodeOf(err); a != nil || code != wasmatrix.CodeInvalidRequest && code != wasmatrix.CodeValidation {
 				t.Errorf("%v, %v", a, err)
@@ -113,11 +113,7 @@ func FuzzNewAssignment(f *testing.F) {
 			return
 		}
 		// What was taken is taken again, whatever the grammar is.
-		again := make([]string, 0, 2)
-		for _, p := range a.Permissions {
-			again = append(again, string(p))
-		}
-		b, err := wasmatrix.NewAssignment(a.Instance, a.ID, a.Type, again)
+		b, err := wasmatrix.NewAssignment(a.Instance, a.ID, a.Grant)
 		if err != nil || !slices.Equal(a.Permissions, b.Permissions) {
 			t.Errorf("%v became %v, %v", a, b, err)
 		}
@@ -128,4 +124,12 @@ func FuzzNewAssignment(f *testing.F) {
 			}
 		}
 	})
+}
+
+func grant(typ wasmatrix.ProviderType, perms ...string) wasmatrix.Grant {
+	g := wasmatrix.Grant{Type: typ}
+	for _, p := range perms {
+		g.Permissions = append(g.Permissions, wasmatrix.Permission(p))
+	}
+	return g
 }

@@ -189,6 +189,17 @@ type CollectGarbage struct {
 	Limit         int
 }
 
+// RecordDenials makes facts of capability calls that a node has refused. Those of
+// another boot than the recorded one, and of instances that are gone, are left
+// out. Answer: int, the number of facts.
+type RecordDenials struct {
+	At      Time
+	Request Request
+	Node    NodeID
+	Boot    BootID
+	Denials []Denial
+}
+
 func (InitCluster) isCommand()      {}
 func (RegisterNode) isCommand()     {}
 func (MarkNodeDown) isCommand()     {}
@@ -206,3 +217,4 @@ func (RemoveProvider) isCommand()   {}
 func (AddModule) isCommand()        {}
 func (RemoveModule) isCommand()     {}
 func (CollectGarbage) isCommand()   {}
+func (RecordDenials) isCommand()    {}

@@ -74,6 +74,7 @@ type Instance struct {
 	ChangedAt     Time   // of the last change of Status
 	CreateIndex   uint64 // log index that created it
 	ModifyIndex   uint64 // log index that last changed it
+	GrantsIndex   uint64 // log index that last changed its assignments; 0 if none did
 }
 
 // After reports whether (epoch, attempt, seq) is newer than what the instance

@@ -88,6 +88,8 @@ type Holding struct {
 	Instance InstanceID
 	Epoch    uint64
 	Status   Status
+	// GrantsIndex is the [GrantSet.Index] that the node has of it.
+	GrantsIndex uint64
 }
 
 // Lease is the leader's answer to a registration or renewal.
@@ -118,6 +120,7 @@ type Order struct {
 	// Forget, with OrderStop, says that the record of this epoch is settled
 	// or superseded: the node ends it without reporting.
 	Forget bool
+	Grants *GrantSet // with OrderStart; nil is nothing
 }
 
 // NodeUsage is what a node process takes of its machine, as it says itself.
@@ -134,4 +137,8 @@ type NodeUsage struct {
 	Cores       uint32 // that guests may use at a time
 	// CPU is the time that guests have spent on cores since the process began.
 	CPU time.Duration
+	// Calls and Denials count the capability calls of guests that were admitted,
+	// and refused, since the process began; CallsOpen those under way.
+	Calls, Denials uint64
+	CallsOpen      uint32
 }

@@ -58,7 +58,7 @@ func (g *commandGen) spec(t *rapid.T) *wasmatrix.Spec {
 func (g *commandGen) assignment(t *rapid.T) *wasmatrix.Assignment {
 	return &wasmatrix.Assignment{
 		Instance: pick[wasmatrix.InstanceID](t, "i", 12), ID: pick[wasmatrix.CapabilityID](t, "c", 3),
-		Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read", wasmatrix.Permission("kv:write:" + pick[string](t, "p", 3))},
+		Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read", wasmatrix.Permission("kv:write:" + pick[string](t, "p", 3))}},
 	}
 }
 

@@ -127,6 +127,7 @@ func encodeAssignment(a *wasmatrix.Assignment) *log.Assignment {
 	return &log.Assignment{
 		Instance: string(a.Instance), Id: string(a.ID), Type: string(a.Type), Permissions: encodeStrings(a.Permissions),
 		CreatedAt: int64(a.CreatedAt), CreateIndex: a.CreateIndex,
+		Provider: string(a.Provider), Namespace: a.Namespace, Stale: a.Stale,
 	}
 }
 
@@ -136,7 +137,10 @@ func decodeAssignment(a *log.Assignment) *wasmatrix.Assignment {
 	}
 	return &wasmatrix.Assignment{
 		Instance: wasmatrix.InstanceID(a.GetInstance()), ID: wasmatrix.CapabilityID(a.GetId()),
-		Type: interned(knownProviders, a.GetType()), Permissions: decodeStrings[wasmatrix.Permission](a.GetPermissions()),
+		Grant: wasmatrix.Grant{
+			Type: interned(knownProviders, a.GetType()), Permissions: decodeStrings[wasmatrix.Permission](a.GetPermissions()),
+			Provider: wasmatrix.ProviderID(a.GetProvider()), Namespace: a.GetNamespace(), Stale: a.GetStale(),
+		},
 		CreatedAt: wasmatrix.Time(a.GetCreatedAt()), CreateIndex: a.GetCreateIndex(),
 	}
 }

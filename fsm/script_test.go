@@ -161,7 +161,9 @@ func (s *script) run(words []string) []string {
 			it.Placements = append(it.Placements, wasmatrix.Placement{Instance: wasmatrix.InstanceID(id), Node: wasmatrix.NodeID(n)})
 		}
 		if c, ok := a.pairs["cap"]; ok {
-			it.Assignments = []*wasmatrix.Assignment{{ID: wasmatrix.CapabilityID(c), Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}}}
+			it.Assignments = []*wasmatrix.Assignment{{
+				ID: wasmatrix.CapabilityID(c), Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}},
+			}}
 		}
 		do(wasmatrix.StartInstances{At: at, Items: []wasmatrix.StartItem{it}})
 	case "place": // INSTANCE NODE
@@ -193,7 +195,7 @@ func (s *script) run(words []string) []string {
 			perms = append(perms, wasmatrix.Permission(p))
 		}
 		do(wasmatrix.AssignCapability{At: at, Request: a.request(), Assignment: &wasmatrix.Assignment{
-			Instance: instance(), ID: wasmatrix.CapabilityID(word(1)), Type: wasmatrix.ProviderKV, Permissions: perms,
+			Instance: instance(), ID: wasmatrix.CapabilityID(word(1)), Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: perms},
 		}})
 	case "revoke": // INSTANCE CAPABILITY
 		do(wasmatrix.RevokeCapability{At: at, Request: a.request(), Instance: instance(), Capability: wasmatrix.CapabilityID(word(1))})

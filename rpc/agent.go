@@ -30,6 +30,8 @@ type AgentConfig struct {
 
 // AgentServer is the API of a node process: an [http.Handler] for [Serve].
 type AgentServer struct {
+	apiconnect.UnimplementedNodeAgentServiceHandler
+
 	agent   Agent
 	handler http.Handler
 	closing context.Context //nolint:containedctx // of everything that lasts as long as the server

@@ -12,8 +12,7 @@ import (
 type capabilities struct{ *Server }
 
 func (c *capabilities) AssignCapability(ctx context.Context, m *api.AssignCapabilityRequest) (*api.AssignCapabilityResponse, error) {
-	a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(m.GetInstanceId()), wasmatrix.CapabilityID(m.GetCapabilityId()),
-		wasmatrix.ProviderType(m.GetType()), m.GetPermissions())
+	a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(m.GetInstanceId()), wasmatrix.CapabilityID(m.GetCapabilityId()), wire.GrantFrom(m))
 	if err != nil {
 		return nil, err
 	}

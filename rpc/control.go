@@ -6,11 +6,15 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // control serves ControlService to nodes.
-type control struct{ *Server }
+type control struct {
+	*Server
+	apiconnect.UnimplementedControlServiceHandler
+}
 
 func checkProcess(node, boot string) error {
 	if _, err := nodeID(node); err != nil {

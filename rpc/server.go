@@ -119,7 +119,7 @@ func NewServer(cfg Config) *Server {
 	e.handle(apiconnect.NewNodeServiceHandler(&nodes{s}, opts...))
 	e.handle(apiconnect.NewEventServiceHandler(&events{s}, opts...))
 	e.handle(apiconnect.NewClusterServiceHandler(&clusters{s}, opts...))
-	e.handle(apiconnect.NewControlServiceHandler(&control{s}, opts...))
+	e.handle(apiconnect.NewControlServiceHandler(&control{Server: s}, opts...))
 	services := []string{
 		apiconnect.InstanceServiceName, apiconnect.CapabilityServiceName, apiconnect.ModuleServiceName,
 		apiconnect.ModuleReplicationServiceName, apiconnect.NodeServiceName, apiconnect.EventServiceName,

@@ -93,7 +93,7 @@ func assignmentsOf(id wasmatrix.InstanceID, grants []*api.CapabilityGrant) ([]*w
 	var out []*wasmatrix.Assignment
 	seen := make(map[wasmatrix.CapabilityID]bool, len(grants))
 	for _, g := range grants {
-		a, err := wasmatrix.NewAssignment(id, wasmatrix.CapabilityID(g.GetCapabilityId()), wasmatrix.ProviderType(g.GetType()), g.GetPermissions())
+		a, err := wasmatrix.NewAssignment(id, wasmatrix.CapabilityID(g.GetCapabilityId()), wire.GrantFrom(g))
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // startFlags are the flags of run that make up the request.
@@ -160,14 +161,15 @@ func parseCaps(caps []string) ([]*api.CapabilityGrant, error) {
 			return nil, usagef("--cap: %q is not of the form ID=TYPE:PERMISSION,PERMISSION...", s)
 		}
 		perms := strings.Split(list, ",")
-		if _, err := wasmatrix.NewAssignment("instance", wasmatrix.CapabilityID(id), wasmatrix.ProviderType(typ), perms); err != nil {
+		grant := &api.CapabilityGrant{CapabilityId: id, Type: typ, Permissions: perms}
+		if _, err := wasmatrix.NewAssignment("instance", wasmatrix.CapabilityID(id), wire.GrantFrom(grant)); err != nil {
 			return nil, usagef("--cap %q: %s", s, wasmatrix.AsError(err).Message)
 		}
 		if seen[id] {
 			return nil, usagef("--cap: %q is given twice", id)
 		}
 		seen[id] = true
-		grants = append(grants, &api.CapabilityGrant{CapabilityId: id, Type: typ, Permissions: perms})
+		grants = append(grants, grant)
 	}
 	return grants, nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 func TestNormalize(t *testing.T) {
@@ -101,7 +102,7 @@ func FuzzCap(f *testing.F) {
 		if back := g.GetCapabilityId() + "=" + g.GetType() + ":" + strings.Join(g.GetPermissions(), ","); back != s {
 			t.Errorf("%q is read as %q", s, back)
 		}
-		if _, err := wasmatrix.NewAssignment("i", wasmatrix.CapabilityID(g.GetCapabilityId()), wasmatrix.ProviderType(g.GetType()), g.GetPermissions()); err != nil {
+		if _, err := wasmatrix.NewAssignment("i", wasmatrix.CapabilityID(g.GetCapabilityId()), wire.GrantFrom(g)); err != nil {
 			t.Errorf("%q is accepted, and then refused: %v", s, err)
 		}
 	})

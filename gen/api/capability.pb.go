@@ -9,6 +9,7 @@ package api
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -27,8 +28,15 @@ type CapabilityGrant struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	CapabilityId string                 `protobuf:"bytes,1,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
 	// kv, http or messaging
-	Type          string   `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	Permissions   []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	Type        string   `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Permissions []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// The provider that carries the calls out; "" is the default one of the type.
+	Provider string `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Of kv: the namespace that calls reach, shared by all that are given its name;
+	// "" is the instance's own, gone with its record.
+	Namespace string `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Of kv: reads may be answered from a state that lags.
+	Stale         bool `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,13 +92,43 @@ func (x *CapabilityGrant) GetPermissions() []string {
 	return nil
 }
 
+func (x *CapabilityGrant) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *CapabilityGrant) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *CapabilityGrant) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type Capability struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	CapabilityId  string                 `protobuf:"bytes,2,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
-	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	Permissions   []string               `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId   string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	CapabilityId string                 `protobuf:"bytes,2,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
+	Type         string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Permissions  []string               `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	CreatedAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The provider that carries the calls out; "" is the default one of the type.
+	Provider string `protobuf:"bytes,6,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Of kv: the namespace that calls reach, shared by all that are given its name;
+	// "" is the instance's own, gone with its record.
+	Namespace string `protobuf:"bytes,7,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Of kv: reads may be answered from a state that lags.
+	Stale bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Log index at which it was assigned.
+	CreateIndex   uint64 `protobuf:"varint,9,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,13 +198,48 @@ func (x *Capability) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Capability) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Capability) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Capability) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *Capability) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
 type AssignCapabilityRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	InstanceId    string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	CapabilityId  string                 `protobuf:"bytes,3,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
-	Type          string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
-	Permissions   []string               `protobuf:"bytes,5,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	RequestId    string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	InstanceId   string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	CapabilityId string                 `protobuf:"bytes,3,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
+	Type         string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Permissions  []string               `protobuf:"bytes,5,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// The provider that carries the calls out; "" is the default one of the type.
+	Provider string `protobuf:"bytes,6,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Of kv: the namespace that calls reach, shared by all that are given its name;
+	// "" is the instance's own, gone with its record.
+	Namespace string `protobuf:"bytes,7,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Of kv: reads may be answered from a state that lags.
+	Stale         bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,6 +309,27 @@ func (x *AssignCapabilityRequest) GetPermissions() []string {
 	return nil
 }
 
+func (x *AssignCapabilityRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *AssignCapabilityRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AssignCapabilityRequest) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type AssignCapabilityResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Capability    *Capability            `protobuf:"bytes,1,opt,name=capability,proto3" json:"capability,omitempty"`
@@ -281,10 +375,12 @@ func (x *AssignCapabilityResponse) GetCapability() *Capability {
 }
 
 type RevokeCapabilityRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	InstanceId    string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	CapabilityId  string                 `protobuf:"bytes,3,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	RequestId    string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	InstanceId   string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	CapabilityId string                 `protobuf:"bytes,3,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
+	// How long to wait for the node; absent is 30s. The revocation itself stays.
+	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -338,6 +434,13 @@ func (x *RevokeCapabilityRequest) GetCapabilityId() string {
 		return x.CapabilityId
 	}
 	return ""
+}
+
+func (x *RevokeCapabilityRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
 }
 
 type RevokeCapabilityResponse struct {
@@ -477,11 +580,14 @@ var File_wasmatrix_v1_capability_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_capability_proto_rawDesc = "" +
 	"\n" +
-	"\x1dwasmatrix/v1/capability.proto\x12\fwasmatrix.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n" +
+	"\x1dwasmatrix/v1/capability.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
 	"\x0fCapabilityGrant\x12#\n" +
 	"\rcapability_id\x18\x01 \x01(\tR\fcapabilityId\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12 \n" +
-	"\vpermissions\x18\x03 \x03(\tR\vpermissions\"\xc3\x01\n" +
+	"\vpermissions\x18\x03 \x03(\tR\vpermissions\x12\x1a\n" +
+	"\bprovider\x18\x04 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05stale\x18\x06 \x01(\bR\x05stale\"\xb6\x02\n" +
 	"\n" +
 	"Capability\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
@@ -490,7 +596,11 @@ const file_wasmatrix_v1_capability_proto_rawDesc = "" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12 \n" +
 	"\vpermissions\x18\x04 \x03(\tR\vpermissions\x129\n" +
 	"\n" +
-	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xb4\x01\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
+	"\bprovider\x18\x06 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tnamespace\x18\a \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\x12!\n" +
+	"\fcreate_index\x18\t \x01(\x04R\vcreateIndex\"\x84\x02\n" +
 	"\x17AssignCapabilityRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
@@ -498,17 +608,21 @@ const file_wasmatrix_v1_capability_proto_rawDesc = "" +
 	"instanceId\x12#\n" +
 	"\rcapability_id\x18\x03 \x01(\tR\fcapabilityId\x12\x12\n" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12 \n" +
-	"\vpermissions\x18\x05 \x03(\tR\vpermissions\"T\n" +
+	"\vpermissions\x18\x05 \x03(\tR\vpermissions\x12\x1a\n" +
+	"\bprovider\x18\x06 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tnamespace\x18\a \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\"T\n" +
 	"\x18AssignCapabilityResponse\x128\n" +
 	"\n" +
 	"capability\x18\x01 \x01(\v2\x18.wasmatrix.v1.CapabilityR\n" +
-	"capability\"~\n" +
+	"capability\"\xb3\x01\n" +
 	"\x17RevokeCapabilityRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x12#\n" +
-	"\rcapability_id\x18\x03 \x01(\tR\fcapabilityId\"\x1a\n" +
+	"\rcapability_id\x18\x03 \x01(\tR\fcapabilityId\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x1a\n" +
 	"\x18RevokeCapabilityResponse\"P\n" +
 	"\x17ListCapabilitiesRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
@@ -545,22 +659,24 @@ var file_wasmatrix_v1_capability_proto_goTypes = []any{
 	(*ListCapabilitiesRequest)(nil),  // 6: wasmatrix.v1.ListCapabilitiesRequest
 	(*ListCapabilitiesResponse)(nil), // 7: wasmatrix.v1.ListCapabilitiesResponse
 	(*timestamppb.Timestamp)(nil),    // 8: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
 }
 var file_wasmatrix_v1_capability_proto_depIdxs = []int32{
 	8, // 0: wasmatrix.v1.Capability.created_at:type_name -> google.protobuf.Timestamp
 	1, // 1: wasmatrix.v1.AssignCapabilityResponse.capability:type_name -> wasmatrix.v1.Capability
-	1, // 2: wasmatrix.v1.ListCapabilitiesResponse.capabilities:type_name -> wasmatrix.v1.Capability
-	2, // 3: wasmatrix.v1.CapabilityService.AssignCapability:input_type -> wasmatrix.v1.AssignCapabilityRequest
-	4, // 4: wasmatrix.v1.CapabilityService.RevokeCapability:input_type -> wasmatrix.v1.RevokeCapabilityRequest
-	6, // 5: wasmatrix.v1.CapabilityService.ListCapabilities:input_type -> wasmatrix.v1.ListCapabilitiesRequest
-	3, // 6: wasmatrix.v1.CapabilityService.AssignCapability:output_type -> wasmatrix.v1.AssignCapabilityResponse
-	5, // 7: wasmatrix.v1.CapabilityService.RevokeCapability:output_type -> wasmatrix.v1.RevokeCapabilityResponse
-	7, // 8: wasmatrix.v1.CapabilityService.ListCapabilities:output_type -> wasmatrix.v1.ListCapabilitiesResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	9, // 2: wasmatrix.v1.RevokeCapabilityRequest.timeout:type_name -> google.protobuf.Duration
+	1, // 3: wasmatrix.v1.ListCapabilitiesResponse.capabilities:type_name -> wasmatrix.v1.Capability
+	2, // 4: wasmatrix.v1.CapabilityService.AssignCapability:input_type -> wasmatrix.v1.AssignCapabilityRequest
+	4, // 5: wasmatrix.v1.CapabilityService.RevokeCapability:input_type -> wasmatrix.v1.RevokeCapabilityRequest
+	6, // 6: wasmatrix.v1.CapabilityService.ListCapabilities:input_type -> wasmatrix.v1.ListCapabilitiesRequest
+	3, // 7: wasmatrix.v1.CapabilityService.AssignCapability:output_type -> wasmatrix.v1.AssignCapabilityResponse
+	5, // 8: wasmatrix.v1.CapabilityService.RevokeCapability:output_type -> wasmatrix.v1.RevokeCapabilityResponse
+	7, // 9: wasmatrix.v1.CapabilityService.ListCapabilities:output_type -> wasmatrix.v1.ListCapabilitiesResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_capability_proto_init() }

@@ -85,8 +85,10 @@ type GetStatusResponse struct {
 	NodesDown         uint32                 `protobuf:"varint,19,opt,name=nodes_down,json=nodesDown,proto3" json:"nodes_down,omitempty"`
 	StartedAt         *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	InstancesByStatus map[string]uint64      `protobuf:"bytes,21,rep,name=instances_by_status,json=instancesByStatus,proto3" json:"instances_by_status,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The Raft groups that this server hosts beside that of the control plane.
+	Groups        []*HostedGroup `protobuf:"bytes,22,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -266,6 +268,149 @@ func (x *GetStatusResponse) GetInstancesByStatus() map[string]uint64 {
 	return nil
 }
 
+func (x *GetStatusResponse) GetGroups() []*HostedGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// HostedGroup is this server's part in a Raft group of a provider.
+type HostedGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kv
+	Name         string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State        string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Term         uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	LeaderId     string `protobuf:"bytes,4,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	CommitIndex  uint64 `protobuf:"varint,5,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	AppliedIndex uint64 `protobuf:"varint,6,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// SHA-256 of its state at state_index, in hexadecimal.
+	StateHash  string `protobuf:"bytes,7,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	StateIndex uint64 `protobuf:"varint,8,opt,name=state_index,json=stateIndex,proto3" json:"state_index,omitempty"`
+	Voters     uint32 `protobuf:"varint,9,opt,name=voters,proto3" json:"voters,omitempty"`
+	// What it holds.
+	Namespaces    uint64 `protobuf:"varint,10,opt,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Keys          uint64 `protobuf:"varint,11,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64 `protobuf:"varint,12,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostedGroup) Reset() {
+	*x = HostedGroup{}
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostedGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostedGroup) ProtoMessage() {}
+
+func (x *HostedGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostedGroup.ProtoReflect.Descriptor instead.
+func (*HostedGroup) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HostedGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HostedGroup) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *HostedGroup) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+func (x *HostedGroup) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetStateHash() string {
+	if x != nil {
+		return x.StateHash
+	}
+	return ""
+}
+
+func (x *HostedGroup) GetStateIndex() uint64 {
+	if x != nil {
+		return x.StateIndex
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetNamespaces() uint64 {
+	if x != nil {
+		return x.Namespaces
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *HostedGroup) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type Member struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -282,7 +427,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[2]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +439,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[2]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +452,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Member) GetName() string {
@@ -360,7 +505,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[3]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +517,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[3]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +530,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 type ListMembersResponse struct {
@@ -397,7 +542,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[4]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +554,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[4]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +567,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -450,7 +595,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[5]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +607,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[5]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +620,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Peer) GetServerId() string {
@@ -556,7 +701,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[6]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +713,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[6]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +726,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 type ListPeersResponse struct {
@@ -594,7 +739,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[7]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +751,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[7]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +764,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -645,7 +790,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[8]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +802,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[8]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +815,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JoinRequest) GetAddresses() []string {
@@ -689,7 +834,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[9]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +846,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[9]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +859,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JoinResponse) GetContacted() uint32 {
@@ -732,7 +877,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[10]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +889,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[10]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +902,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 type LeaveResponse struct {
@@ -768,7 +913,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[11]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +925,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[11]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +938,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 type RemovePeerRequest struct {
@@ -806,7 +951,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +963,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +976,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemovePeerRequest) GetServer() string {
@@ -850,7 +995,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1007,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1020,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemovePeerResponse) GetServerId() string {
@@ -895,7 +1040,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1052,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1065,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{14}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TransferLeadershipRequest) GetServer() string {
@@ -939,7 +1084,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1096,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1109,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{15}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -975,14 +1120,16 @@ func (x *TransferLeadershipResponse) GetLeaderId() string {
 }
 
 type SaveSnapshotRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" is the state of the control plane, "kv" the data of the embedded kv.
+	Group         string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1141,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1154,14 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{16}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SaveSnapshotRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 type SaveSnapshotResponse struct {
@@ -1019,7 +1173,7 @@ type SaveSnapshotResponse struct {
 
 func (x *SaveSnapshotResponse) Reset() {
 	*x = SaveSnapshotResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1185,7 @@ func (x *SaveSnapshotResponse) String() string {
 func (*SaveSnapshotResponse) ProtoMessage() {}
 
 func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1198,7 @@ func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{17}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SaveSnapshotResponse) GetData() []byte {
@@ -1055,15 +1209,17 @@ func (x *SaveSnapshotResponse) GetData() []byte {
 }
 
 type RestoreSnapshotRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// In the first piece; as in SaveSnapshotRequest.
+	Group         string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1231,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1244,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{18}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestoreSnapshotRequest) GetData() []byte {
@@ -1096,6 +1252,13 @@ func (x *RestoreSnapshotRequest) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *RestoreSnapshotRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 type RestoreSnapshotResponse struct {
@@ -1108,7 +1271,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1283,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1296,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{19}
+	return file_wasmatrix_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RestoreSnapshotResponse) GetStateHash() string {
@@ -1155,7 +1318,7 @@ var File_wasmatrix_v1_cluster_proto protoreflect.FileDescriptor
 const file_wasmatrix_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1awasmatrix/v1/cluster.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xd6\x06\n" +
+	"\x10GetStatusRequest\"\x89\a\n" +
 	"\x11GetStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
@@ -1184,10 +1347,29 @@ const file_wasmatrix_v1_cluster_proto_rawDesc = "" +
 	"nodes_down\x18\x13 \x01(\rR\tnodesDown\x129\n" +
 	"\n" +
 	"started_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12f\n" +
-	"\x13instances_by_status\x18\x15 \x03(\v26.wasmatrix.v1.GetStatusResponse.InstancesByStatusEntryR\x11instancesByStatus\x1aD\n" +
+	"\x13instances_by_status\x18\x15 \x03(\v26.wasmatrix.v1.GetStatusResponse.InstancesByStatusEntryR\x11instancesByStatus\x121\n" +
+	"\x06groups\x18\x16 \x03(\v2\x19.wasmatrix.v1.HostedGroupR\x06groups\x1aD\n" +
 	"\x16InstancesByStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xaa\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd2\x02\n" +
+	"\vHostedGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x1b\n" +
+	"\tleader_id\x18\x04 \x01(\tR\bleaderId\x12!\n" +
+	"\fcommit_index\x18\x05 \x01(\x04R\vcommitIndex\x12#\n" +
+	"\rapplied_index\x18\x06 \x01(\x04R\fappliedIndex\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\a \x01(\tR\tstateHash\x12\x1f\n" +
+	"\vstate_index\x18\b \x01(\x04R\n" +
+	"stateIndex\x12\x16\n" +
+	"\x06voters\x18\t \x01(\rR\x06voters\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\n" +
+	" \x01(\x04R\n" +
+	"namespaces\x12\x12\n" +
+	"\x04keys\x18\v \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\f \x01(\x04R\x05bytes\"\xaa\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12%\n" +
@@ -1230,12 +1412,14 @@ const file_wasmatrix_v1_cluster_proto_rawDesc = "" +
 	"\x19TransferLeadershipRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\"9\n" +
 	"\x1aTransferLeadershipResponse\x12\x1b\n" +
-	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\x15\n" +
-	"\x13SaveSnapshotRequest\"*\n" +
+	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"+\n" +
+	"\x13SaveSnapshotRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"*\n" +
 	"\x14SaveSnapshotResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\",\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"B\n" +
 	"\x16RestoreSnapshotRequest\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"N\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\"N\n" +
 	"\x17RestoreSnapshotResponse\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x01 \x01(\tR\tstateHash\x12\x14\n" +
@@ -1265,62 +1449,64 @@ func file_wasmatrix_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_wasmatrix_v1_cluster_proto_rawDescData
 }
 
-var file_wasmatrix_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_wasmatrix_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_wasmatrix_v1_cluster_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),           // 0: wasmatrix.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),          // 1: wasmatrix.v1.GetStatusResponse
-	(*Member)(nil),                     // 2: wasmatrix.v1.Member
-	(*ListMembersRequest)(nil),         // 3: wasmatrix.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 4: wasmatrix.v1.ListMembersResponse
-	(*Peer)(nil),                       // 5: wasmatrix.v1.Peer
-	(*ListPeersRequest)(nil),           // 6: wasmatrix.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),          // 7: wasmatrix.v1.ListPeersResponse
-	(*JoinRequest)(nil),                // 8: wasmatrix.v1.JoinRequest
-	(*JoinResponse)(nil),               // 9: wasmatrix.v1.JoinResponse
-	(*LeaveRequest)(nil),               // 10: wasmatrix.v1.LeaveRequest
-	(*LeaveResponse)(nil),              // 11: wasmatrix.v1.LeaveResponse
-	(*RemovePeerRequest)(nil),          // 12: wasmatrix.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 13: wasmatrix.v1.RemovePeerResponse
-	(*TransferLeadershipRequest)(nil),  // 14: wasmatrix.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 15: wasmatrix.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 16: wasmatrix.v1.SaveSnapshotRequest
-	(*SaveSnapshotResponse)(nil),       // 17: wasmatrix.v1.SaveSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 18: wasmatrix.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 19: wasmatrix.v1.RestoreSnapshotResponse
-	nil,                                // 20: wasmatrix.v1.GetStatusResponse.InstancesByStatusEntry
-	(*durationpb.Duration)(nil),        // 21: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
+	(*HostedGroup)(nil),                // 2: wasmatrix.v1.HostedGroup
+	(*Member)(nil),                     // 3: wasmatrix.v1.Member
+	(*ListMembersRequest)(nil),         // 4: wasmatrix.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 5: wasmatrix.v1.ListMembersResponse
+	(*Peer)(nil),                       // 6: wasmatrix.v1.Peer
+	(*ListPeersRequest)(nil),           // 7: wasmatrix.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),          // 8: wasmatrix.v1.ListPeersResponse
+	(*JoinRequest)(nil),                // 9: wasmatrix.v1.JoinRequest
+	(*JoinResponse)(nil),               // 10: wasmatrix.v1.JoinResponse
+	(*LeaveRequest)(nil),               // 11: wasmatrix.v1.LeaveRequest
+	(*LeaveResponse)(nil),              // 12: wasmatrix.v1.LeaveResponse
+	(*RemovePeerRequest)(nil),          // 13: wasmatrix.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 14: wasmatrix.v1.RemovePeerResponse
+	(*TransferLeadershipRequest)(nil),  // 15: wasmatrix.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 16: wasmatrix.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 17: wasmatrix.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),       // 18: wasmatrix.v1.SaveSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 19: wasmatrix.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 20: wasmatrix.v1.RestoreSnapshotResponse
+	nil,                                // 21: wasmatrix.v1.GetStatusResponse.InstancesByStatusEntry
+	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 23: google.protobuf.Timestamp
 }
 var file_wasmatrix_v1_cluster_proto_depIdxs = []int32{
-	21, // 0: wasmatrix.v1.GetStatusResponse.last_contact:type_name -> google.protobuf.Duration
-	22, // 1: wasmatrix.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	20, // 2: wasmatrix.v1.GetStatusResponse.instances_by_status:type_name -> wasmatrix.v1.GetStatusResponse.InstancesByStatusEntry
-	2,  // 3: wasmatrix.v1.ListMembersResponse.members:type_name -> wasmatrix.v1.Member
-	21, // 4: wasmatrix.v1.Peer.last_contact:type_name -> google.protobuf.Duration
-	5,  // 5: wasmatrix.v1.ListPeersResponse.peers:type_name -> wasmatrix.v1.Peer
-	0,  // 6: wasmatrix.v1.ClusterService.GetStatus:input_type -> wasmatrix.v1.GetStatusRequest
-	3,  // 7: wasmatrix.v1.ClusterService.ListMembers:input_type -> wasmatrix.v1.ListMembersRequest
-	6,  // 8: wasmatrix.v1.ClusterService.ListPeers:input_type -> wasmatrix.v1.ListPeersRequest
-	8,  // 9: wasmatrix.v1.ClusterService.Join:input_type -> wasmatrix.v1.JoinRequest
-	10, // 10: wasmatrix.v1.ClusterService.Leave:input_type -> wasmatrix.v1.LeaveRequest
-	12, // 11: wasmatrix.v1.ClusterService.RemovePeer:input_type -> wasmatrix.v1.RemovePeerRequest
-	14, // 12: wasmatrix.v1.ClusterService.TransferLeadership:input_type -> wasmatrix.v1.TransferLeadershipRequest
-	16, // 13: wasmatrix.v1.ClusterService.SaveSnapshot:input_type -> wasmatrix.v1.SaveSnapshotRequest
-	18, // 14: wasmatrix.v1.ClusterService.RestoreSnapshot:input_type -> wasmatrix.v1.RestoreSnapshotRequest
-	1,  // 15: wasmatrix.v1.ClusterService.GetStatus:output_type -> wasmatrix.v1.GetStatusResponse
-	4,  // 16: wasmatrix.v1.ClusterService.ListMembers:output_type -> wasmatrix.v1.ListMembersResponse
-	7,  // 17: wasmatrix.v1.ClusterService.ListPeers:output_type -> wasmatrix.v1.ListPeersResponse
-	9,  // 18: wasmatrix.v1.ClusterService.Join:output_type -> wasmatrix.v1.JoinResponse
-	11, // 19: wasmatrix.v1.ClusterService.Leave:output_type -> wasmatrix.v1.LeaveResponse
-	13, // 20: wasmatrix.v1.ClusterService.RemovePeer:output_type -> wasmatrix.v1.RemovePeerResponse
-	15, // 21: wasmatrix.v1.ClusterService.TransferLeadership:output_type -> wasmatrix.v1.TransferLeadershipResponse
-	17, // 22: wasmatrix.v1.ClusterService.SaveSnapshot:output_type -> wasmatrix.v1.SaveSnapshotResponse
-	19, // 23: wasmatrix.v1.ClusterService.RestoreSnapshot:output_type -> wasmatrix.v1.RestoreSnapshotResponse
-	15, // [15:24] is the sub-list for method output_type
-	6,  // [6:15] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	22, // 0: wasmatrix.v1.GetStatusResponse.last_contact:type_name -> google.protobuf.Duration
+	23, // 1: wasmatrix.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	21, // 2: wasmatrix.v1.GetStatusResponse.instances_by_status:type_name -> wasmatrix.v1.GetStatusResponse.InstancesByStatusEntry
+	2,  // 3: wasmatrix.v1.GetStatusResponse.groups:type_name -> wasmatrix.v1.HostedGroup
+	3,  // 4: wasmatrix.v1.ListMembersResponse.members:type_name -> wasmatrix.v1.Member
+	22, // 5: wasmatrix.v1.Peer.last_contact:type_name -> google.protobuf.Duration
+	6,  // 6: wasmatrix.v1.ListPeersResponse.peers:type_name -> wasmatrix.v1.Peer
+	0,  // 7: wasmatrix.v1.ClusterService.GetStatus:input_type -> wasmatrix.v1.GetStatusRequest
+	4,  // 8: wasmatrix.v1.ClusterService.ListMembers:input_type -> wasmatrix.v1.ListMembersRequest
+	7,  // 9: wasmatrix.v1.ClusterService.ListPeers:input_type -> wasmatrix.v1.ListPeersRequest
+	9,  // 10: wasmatrix.v1.ClusterService.Join:input_type -> wasmatrix.v1.JoinRequest
+	11, // 11: wasmatrix.v1.ClusterService.Leave:input_type -> wasmatrix.v1.LeaveRequest
+	13, // 12: wasmatrix.v1.ClusterService.RemovePeer:input_type -> wasmatrix.v1.RemovePeerRequest
+	15, // 13: wasmatrix.v1.ClusterService.TransferLeadership:input_type -> wasmatrix.v1.TransferLeadershipRequest
+	17, // 14: wasmatrix.v1.ClusterService.SaveSnapshot:input_type -> wasmatrix.v1.SaveSnapshotRequest
+	19, // 15: wasmatrix.v1.ClusterService.RestoreSnapshot:input_type -> wasmatrix.v1.RestoreSnapshotRequest
+	1,  // 16: wasmatrix.v1.ClusterService.GetStatus:output_type -> wasmatrix.v1.GetStatusResponse
+	5,  // 17: wasmatrix.v1.ClusterService.ListMembers:output_type -> wasmatrix.v1.ListMembersResponse
+	8,  // 18: wasmatrix.v1.ClusterService.ListPeers:output_type -> wasmatrix.v1.ListPeersResponse
+	10, // 19: wasmatrix.v1.ClusterService.Join:output_type -> wasmatrix.v1.JoinResponse
+	12, // 20: wasmatrix.v1.ClusterService.Leave:output_type -> wasmatrix.v1.LeaveResponse
+	14, // 21: wasmatrix.v1.ClusterService.RemovePeer:output_type -> wasmatrix.v1.RemovePeerResponse
+	16, // 22: wasmatrix.v1.ClusterService.TransferLeadership:output_type -> wasmatrix.v1.TransferLeadershipResponse
+	18, // 23: wasmatrix.v1.ClusterService.SaveSnapshot:output_type -> wasmatrix.v1.SaveSnapshotResponse
+	20, // 24: wasmatrix.v1.ClusterService.RestoreSnapshot:output_type -> wasmatrix.v1.RestoreSnapshotResponse
+	16, // [16:25] is the sub-list for method output_type
+	7,  // [7:16] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_cluster_proto_init() }
@@ -1334,7 +1520,7 @@ func file_wasmatrix_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_cluster_proto_rawDesc), len(file_wasmatrix_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -73,10 +73,12 @@ func (OrderKind) EnumDescriptor() ([]byte, []int) {
 }
 
 type Holding struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Status        InstanceStatus         `protobuf:"varint,3,opt,name=status,proto3,enum=wasmatrix.v1.InstanceStatus" json:"status,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Epoch      uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Status     InstanceStatus         `protobuf:"varint,3,opt,name=status,proto3,enum=wasmatrix.v1.InstanceStatus" json:"status,omitempty"`
+	// Log index of the newest change of its assignments that the node has.
+	GrantsIndex   uint64 `protobuf:"varint,4,opt,name=grants_index,json=grantsIndex,proto3" json:"grants_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -130,6 +132,13 @@ func (x *Holding) GetStatus() InstanceStatus {
 		return x.Status
 	}
 	return InstanceStatus_INSTANCE_STATUS_UNSPECIFIED
+}
+
+func (x *Holding) GetGrantsIndex() uint64 {
+	if x != nil {
+		return x.GrantsIndex
+	}
+	return 0
 }
 
 type RegisterRequest struct {
@@ -663,6 +672,715 @@ func (x *ReportStatusResponse) GetApplied() []bool {
 	return nil
 }
 
+type Denial struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId   string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Epoch        uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	CapabilityId string                 `protobuf:"bytes,3,opt,name=capability_id,json=capabilityId,proto3" json:"capability_id,omitempty"`
+	// Such as kv.set.
+	Operation string `protobuf:"bytes,4,opt,name=operation,proto3" json:"operation,omitempty"`
+	Reason    string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of the last of them.
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// How many were alike since the last that was reported.
+	Count         uint64 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Denial) Reset() {
+	*x = Denial{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Denial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Denial) ProtoMessage() {}
+
+func (x *Denial) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Denial.ProtoReflect.Descriptor instead.
+func (*Denial) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Denial) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Denial) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Denial) GetCapabilityId() string {
+	if x != nil {
+		return x.CapabilityId
+	}
+	return ""
+}
+
+func (x *Denial) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Denial) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Denial) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Denial) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ReportDenialsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	BootId string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Counts these requests of a boot, from 1: a repeated one has its effect once.
+	Seq           uint64    `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	Denials       []*Denial `protobuf:"bytes,4,rep,name=denials,proto3" json:"denials,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportDenialsRequest) Reset() {
+	*x = ReportDenialsRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportDenialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportDenialsRequest) ProtoMessage() {}
+
+func (x *ReportDenialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportDenialsRequest.ProtoReflect.Descriptor instead.
+func (*ReportDenialsRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportDenialsRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReportDenialsRequest) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *ReportDenialsRequest) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ReportDenialsRequest) GetDenials() []*Denial {
+	if x != nil {
+		return x.Denials
+	}
+	return nil
+}
+
+type ReportDenialsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportDenialsResponse) Reset() {
+	*x = ReportDenialsResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportDenialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportDenialsResponse) ProtoMessage() {}
+
+func (x *ReportDenialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportDenialsResponse.ProtoReflect.Descriptor instead.
+func (*ReportDenialsResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+type GetGrantsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	MinIndex      uint64                 `protobuf:"varint,2,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetGrantsRequest) Reset() {
+	*x = GetGrantsRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetGrantsRequest) ProtoMessage() {}
+
+func (x *GetGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetGrantsRequest.ProtoReflect.Descriptor instead.
+func (*GetGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetGrantsRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GetGrantsRequest) GetMinIndex() uint64 {
+	if x != nil {
+		return x.MinIndex
+	}
+	return 0
+}
+
+type GetGrantsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent where the instance holds no place on a node.
+	Grants        *GrantSet `protobuf:"bytes,1,opt,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetGrantsResponse) Reset() {
+	*x = GetGrantsResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetGrantsResponse) ProtoMessage() {}
+
+func (x *GetGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetGrantsResponse.ProtoReflect.Descriptor instead.
+func (*GetGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetGrantsResponse) GetGrants() *GrantSet {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// GrantSet is all that one instance was given.
+type GrantSet struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Epoch      uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Log index of the last change of its assignments; 0 if they never changed.
+	Index uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// Log index that created the instance's record.
+	Incarnation   uint64        `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Capabilities  []*Capability `protobuf:"bytes,5,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Exclusive     bool          `protobuf:"varint,6,opt,name=exclusive,proto3" json:"exclusive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantSet) Reset() {
+	*x = GrantSet{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantSet) ProtoMessage() {}
+
+func (x *GrantSet) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantSet.ProtoReflect.Descriptor instead.
+func (*GrantSet) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GrantSet) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GrantSet) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GrantSet) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GrantSet) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *GrantSet) GetCapabilities() []*Capability {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *GrantSet) GetExclusive() bool {
+	if x != nil {
+		return x.Exclusive
+	}
+	return false
+}
+
+type SetGrantsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Term   uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	BootId string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Log index of the state that the sets were read from.
+	Index         uint64      `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Sets          []*GrantSet `protobuf:"bytes,4,rep,name=sets,proto3" json:"sets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGrantsRequest) Reset() {
+	*x = SetGrantsRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGrantsRequest) ProtoMessage() {}
+
+func (x *SetGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGrantsRequest.ProtoReflect.Descriptor instead.
+func (*SetGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetGrantsRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SetGrantsRequest) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *SetGrantsRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SetGrantsRequest) GetSets() []*GrantSet {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+type SetGrantsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGrantsResponse) Reset() {
+	*x = SetGrantsResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGrantsResponse) ProtoMessage() {}
+
+func (x *SetGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGrantsResponse.ProtoReflect.Descriptor instead.
+func (*SetGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+// ProviderHost is a process that carries out calls from elsewhere.
+type ProviderHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderHost) Reset() {
+	*x = ProviderHost{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderHost) ProtoMessage() {}
+
+func (x *ProviderHost) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderHost.ProtoReflect.Descriptor instead.
+func (*ProviderHost) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProviderHost) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ProviderHost) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type PlacedProvider struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider *Provider              `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Whether every node has it. If not, hosts do.
+	Everywhere    bool            `protobuf:"varint,2,opt,name=everywhere,proto3" json:"everywhere,omitempty"`
+	Hosts         []*ProviderHost `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacedProvider) Reset() {
+	*x = PlacedProvider{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacedProvider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacedProvider) ProtoMessage() {}
+
+func (x *PlacedProvider) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacedProvider.ProtoReflect.Descriptor instead.
+func (*PlacedProvider) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PlacedProvider) GetProvider() *Provider {
+	if x != nil {
+		return x.Provider
+	}
+	return nil
+}
+
+func (x *PlacedProvider) GetEverywhere() bool {
+	if x != nil {
+		return x.Everywhere
+	}
+	return false
+}
+
+func (x *PlacedProvider) GetHosts() []*ProviderHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type SetProvidersRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Term   uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	BootId string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Log index of the state that they were read from; older ones change nothing.
+	Index uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// All of them.
+	Providers     []*PlacedProvider `protobuf:"bytes,4,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProvidersRequest) Reset() {
+	*x = SetProvidersRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProvidersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProvidersRequest) ProtoMessage() {}
+
+func (x *SetProvidersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProvidersRequest.ProtoReflect.Descriptor instead.
+func (*SetProvidersRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetProvidersRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SetProvidersRequest) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *SetProvidersRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SetProvidersRequest) GetProviders() []*PlacedProvider {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+type SetProvidersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProvidersResponse) Reset() {
+	*x = SetProvidersResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProvidersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProvidersResponse) ProtoMessage() {}
+
+func (x *SetProvidersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProvidersResponse.ProtoReflect.Descriptor instead.
+func (*SetProvidersResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
 type Order struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Kind       OrderKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=wasmatrix.v1.OrderKind" json:"kind,omitempty"`
@@ -671,14 +1389,16 @@ type Order struct {
 	// Index into ExecuteRequest.specs, with ORDER_KIND_START.
 	Spec uint32 `protobuf:"varint,4,opt,name=spec,proto3" json:"spec,omitempty"`
 	// With ORDER_KIND_STOP: end it without reporting.
-	Forget        bool `protobuf:"varint,5,opt,name=forget,proto3" json:"forget,omitempty"`
+	Forget bool `protobuf:"varint,5,opt,name=forget,proto3" json:"forget,omitempty"`
+	// With ORDER_KIND_START: what the instance was given.
+	Grants        *GrantSet `protobuf:"bytes,6,opt,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[9]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +1410,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[9]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +1423,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Order) GetKind() OrderKind {
@@ -741,6 +1461,13 @@ func (x *Order) GetForget() bool {
 	return false
 }
 
+func (x *Order) GetGrants() *GrantSet {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
 type ExecuteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Raft term of the leader; a node refuses terms below the highest it has seen.
@@ -749,14 +1476,16 @@ type ExecuteRequest struct {
 	BootId string   `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Orders []*Order `protobuf:"bytes,3,rep,name=orders,proto3" json:"orders,omitempty"`
 	// Each once, however many orders use it.
-	Specs         []*InstanceSpec `protobuf:"bytes,4,rep,name=specs,proto3" json:"specs,omitempty"`
+	Specs []*InstanceSpec `protobuf:"bytes,4,rep,name=specs,proto3" json:"specs,omitempty"`
+	// Log index of the state that the orders were read from.
+	Index         uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecuteRequest) Reset() {
 	*x = ExecuteRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[10]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1497,7 @@ func (x *ExecuteRequest) String() string {
 func (*ExecuteRequest) ProtoMessage() {}
 
 func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[10]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1510,7 @@ func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExecuteRequest) GetTerm() uint64 {
@@ -812,6 +1541,13 @@ func (x *ExecuteRequest) GetSpecs() []*InstanceSpec {
 	return nil
 }
 
+func (x *ExecuteRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type ExecuteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -820,7 +1556,7 @@ type ExecuteResponse struct {
 
 func (x *ExecuteResponse) Reset() {
 	*x = ExecuteResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[11]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1568,7 @@ func (x *ExecuteResponse) String() string {
 func (*ExecuteResponse) ProtoMessage() {}
 
 func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[11]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1581,7 @@ func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteResponse.ProtoReflect.Descriptor instead.
 func (*ExecuteResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 type PingRequest struct {
@@ -856,7 +1592,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1604,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1617,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 type PingResponse struct {
@@ -894,7 +1630,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1642,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1655,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PingResponse) GetNodeId() string {
@@ -945,7 +1681,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1693,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1706,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AttachRequest) GetTerm() uint64 {
@@ -989,7 +1725,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1737,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1750,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AttachResponse) GetBootId() string {
@@ -1032,7 +1768,7 @@ type ListHoldingsRequest struct {
 
 func (x *ListHoldingsRequest) Reset() {
 	*x = ListHoldingsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1780,7 @@ func (x *ListHoldingsRequest) String() string {
 func (*ListHoldingsRequest) ProtoMessage() {}
 
 func (x *ListHoldingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1793,7 @@ func (x *ListHoldingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldingsRequest.ProtoReflect.Descriptor instead.
 func (*ListHoldingsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 type ListHoldingsResponse struct {
@@ -1069,7 +1805,7 @@ type ListHoldingsResponse struct {
 
 func (x *ListHoldingsResponse) Reset() {
 	*x = ListHoldingsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1817,7 @@ func (x *ListHoldingsResponse) String() string {
 func (*ListHoldingsResponse) ProtoMessage() {}
 
 func (x *ListHoldingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1830,7 @@ func (x *ListHoldingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldingsResponse.ProtoReflect.Descriptor instead.
 func (*ListHoldingsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListHoldingsResponse) GetHoldings() []*Holding {
@@ -1113,7 +1849,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1861,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1874,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InvokeRequest) GetRequest() *InvokeInstanceRequest {
@@ -1157,7 +1893,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1905,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1918,7 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *InvokeResponse) GetResponse() *InvokeInstanceResponse {
@@ -1201,7 +1937,7 @@ type GetCrashDetailsRequest struct {
 
 func (x *GetCrashDetailsRequest) Reset() {
 	*x = GetCrashDetailsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1949,7 @@ func (x *GetCrashDetailsRequest) String() string {
 func (*GetCrashDetailsRequest) ProtoMessage() {}
 
 func (x *GetCrashDetailsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1962,7 @@ func (x *GetCrashDetailsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCrashDetailsRequest.ProtoReflect.Descriptor instead.
 func (*GetCrashDetailsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetCrashDetailsRequest) GetInstanceId() string {
@@ -1249,7 +1985,7 @@ type CrashDetail struct {
 
 func (x *CrashDetail) Reset() {
 	*x = CrashDetail{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1997,7 @@ func (x *CrashDetail) String() string {
 func (*CrashDetail) ProtoMessage() {}
 
 func (x *CrashDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +2010,7 @@ func (x *CrashDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrashDetail.ProtoReflect.Descriptor instead.
 func (*CrashDetail) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CrashDetail) GetEpoch() uint64 {
@@ -1315,7 +2051,7 @@ type GetCrashDetailsResponse struct {
 
 func (x *GetCrashDetailsResponse) Reset() {
 	*x = GetCrashDetailsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +2063,7 @@ func (x *GetCrashDetailsResponse) String() string {
 func (*GetCrashDetailsResponse) ProtoMessage() {}
 
 func (x *GetCrashDetailsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +2076,7 @@ func (x *GetCrashDetailsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCrashDetailsResponse.ProtoReflect.Descriptor instead.
 func (*GetCrashDetailsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetCrashDetailsResponse) GetDetails() []*CrashDetail {
@@ -1360,7 +2096,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +2108,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +2121,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetUsageRequest) GetCollect() bool {
@@ -1404,7 +2140,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +2152,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +2165,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetUsageResponse) GetUsage() *NodeUsage {
@@ -1449,7 +2185,7 @@ type PrepareModuleRequest struct {
 
 func (x *PrepareModuleRequest) Reset() {
 	*x = PrepareModuleRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +2197,7 @@ func (x *PrepareModuleRequest) String() string {
 func (*PrepareModuleRequest) ProtoMessage() {}
 
 func (x *PrepareModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +2210,7 @@ func (x *PrepareModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareModuleRequest.ProtoReflect.Descriptor instead.
 func (*PrepareModuleRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PrepareModuleRequest) GetModule() string {
@@ -1494,7 +2230,7 @@ type PrepareModuleResponse struct {
 
 func (x *PrepareModuleResponse) Reset() {
 	*x = PrepareModuleResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +2242,7 @@ func (x *PrepareModuleResponse) String() string {
 func (*PrepareModuleResponse) ProtoMessage() {}
 
 func (x *PrepareModuleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +2255,7 @@ func (x *PrepareModuleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareModuleResponse.ProtoReflect.Descriptor instead.
 func (*PrepareModuleResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PrepareModuleResponse) GetAccepted() bool {
@@ -1533,12 +2269,13 @@ var File_wasmatrix_v1_control_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1awasmatrix/v1/control.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bwasmatrix/v1/instance.proto\x1a\x17wasmatrix/v1/node.proto\"v\n" +
+	"\x1awasmatrix/v1/control.proto\x12\fwasmatrix.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwasmatrix/v1/capability.proto\x1a\x1bwasmatrix/v1/instance.proto\x1a\x17wasmatrix/v1/node.proto\x1a\x1bwasmatrix/v1/provider.proto\"\x99\x01\n" +
 	"\aHolding\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x124\n" +
-	"\x06status\x18\x03 \x01(\x0e2\x1c.wasmatrix.v1.InstanceStatusR\x06status\"\xf9\x02\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x1c.wasmatrix.v1.InstanceStatusR\x06status\x12!\n" +
+	"\fgrants_index\x18\x04 \x01(\x04R\vgrantsIndex\"\xf9\x02\n" +
 	"\x0fRegisterRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x18\n" +
@@ -1585,19 +2322,71 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12.\n" +
 	"\areports\x18\x03 \x03(\v2\x14.wasmatrix.v1.ReportR\areports\"0\n" +
 	"\x14ReportStatusResponse\x12\x18\n" +
-	"\aapplied\x18\x01 \x03(\bR\aapplied\"\x97\x01\n" +
+	"\aapplied\x18\x01 \x03(\bR\aapplied\"\xe0\x01\n" +
+	"\x06Denial\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
+	"\rcapability_id\x18\x03 \x01(\tR\fcapabilityId\x12\x1c\n" +
+	"\toperation\x18\x04 \x01(\tR\toperation\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\x8a\x01\n" +
+	"\x14ReportDenialsRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x17\n" +
+	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12.\n" +
+	"\adenials\x18\x04 \x03(\v2\x14.wasmatrix.v1.DenialR\adenials\"\x17\n" +
+	"\x15ReportDenialsResponse\"P\n" +
+	"\x10GetGrantsRequest\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12\x1b\n" +
+	"\tmin_index\x18\x02 \x01(\x04R\bminIndex\"C\n" +
+	"\x11GetGrantsResponse\x12.\n" +
+	"\x06grants\x18\x01 \x01(\v2\x16.wasmatrix.v1.GrantSetR\x06grants\"\xd5\x01\n" +
+	"\bGrantSet\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12<\n" +
+	"\fcapabilities\x18\x05 \x03(\v2\x18.wasmatrix.v1.CapabilityR\fcapabilities\x12\x1c\n" +
+	"\texclusive\x18\x06 \x01(\bR\texclusive\"\x81\x01\n" +
+	"\x10SetGrantsRequest\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x17\n" +
+	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12*\n" +
+	"\x04sets\x18\x04 \x03(\v2\x16.wasmatrix.v1.GrantSetR\x04sets\"\x13\n" +
+	"\x11SetGrantsResponse\"A\n" +
+	"\fProviderHost\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x96\x01\n" +
+	"\x0ePlacedProvider\x122\n" +
+	"\bprovider\x18\x01 \x01(\v2\x16.wasmatrix.v1.ProviderR\bprovider\x12\x1e\n" +
+	"\n" +
+	"everywhere\x18\x02 \x01(\bR\n" +
+	"everywhere\x120\n" +
+	"\x05hosts\x18\x03 \x03(\v2\x1a.wasmatrix.v1.ProviderHostR\x05hosts\"\x94\x01\n" +
+	"\x13SetProvidersRequest\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x17\n" +
+	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12:\n" +
+	"\tproviders\x18\x04 \x03(\v2\x1c.wasmatrix.v1.PlacedProviderR\tproviders\"\x16\n" +
+	"\x14SetProvidersResponse\"\xc7\x01\n" +
 	"\x05Order\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.wasmatrix.v1.OrderKindR\x04kind\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04spec\x18\x04 \x01(\rR\x04spec\x12\x16\n" +
-	"\x06forget\x18\x05 \x01(\bR\x06forget\"\x9c\x01\n" +
+	"\x06forget\x18\x05 \x01(\bR\x06forget\x12.\n" +
+	"\x06grants\x18\x06 \x01(\v2\x16.wasmatrix.v1.GrantSetR\x06grants\"\xb2\x01\n" +
 	"\x0eExecuteRequest\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12+\n" +
 	"\x06orders\x18\x03 \x03(\v2\x13.wasmatrix.v1.OrderR\x06orders\x120\n" +
-	"\x05specs\x18\x04 \x03(\v2\x1a.wasmatrix.v1.InstanceSpecR\x05specs\"\x11\n" +
+	"\x05specs\x18\x04 \x03(\v2\x1a.wasmatrix.v1.InstanceSpecR\x05specs\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\"\x11\n" +
 	"\x0fExecuteResponse\"\r\n" +
 	"\vPingRequest\"@\n" +
 	"\fPingResponse\x12\x17\n" +
@@ -1635,11 +2424,13 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\tOrderKind\x12\x1a\n" +
 	"\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ORDER_KIND_START\x10\x01\x12\x13\n" +
-	"\x0fORDER_KIND_STOP\x10\x022\xf4\x01\n" +
+	"\x0fORDER_KIND_STOP\x10\x022\xa1\x03\n" +
 	"\x0eControlService\x12I\n" +
 	"\bRegister\x12\x1d.wasmatrix.v1.RegisterRequest\x1a\x1e.wasmatrix.v1.RegisterResponse\x12@\n" +
 	"\x05Renew\x12\x1a.wasmatrix.v1.RenewRequest\x1a\x1b.wasmatrix.v1.RenewResponse\x12U\n" +
-	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse2\xdd\x05\n" +
+	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse\x12X\n" +
+	"\rReportDenials\x12\".wasmatrix.v1.ReportDenialsRequest\x1a#.wasmatrix.v1.ReportDenialsResponse\x12Q\n" +
+	"\tGetGrants\x12\x1e.wasmatrix.v1.GetGrantsRequest\x1a\x1f.wasmatrix.v1.GetGrantsResponse\"\x03\x90\x02\x012\x82\a\n" +
 	"\x10NodeAgentService\x12F\n" +
 	"\aExecute\x12\x1c.wasmatrix.v1.ExecuteRequest\x1a\x1d.wasmatrix.v1.ExecuteResponse\x12B\n" +
 	"\x04Ping\x12\x19.wasmatrix.v1.PingRequest\x1a\x1a.wasmatrix.v1.PingResponse\"\x03\x90\x02\x01\x12E\n" +
@@ -1648,7 +2439,9 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\x06Invoke\x12\x1b.wasmatrix.v1.InvokeRequest\x1a\x1c.wasmatrix.v1.InvokeResponse\x12c\n" +
 	"\x0fGetCrashDetails\x12$.wasmatrix.v1.GetCrashDetailsRequest\x1a%.wasmatrix.v1.GetCrashDetailsResponse\"\x03\x90\x02\x01\x12I\n" +
 	"\bGetUsage\x12\x1d.wasmatrix.v1.GetUsageRequest\x1a\x1e.wasmatrix.v1.GetUsageResponse\x12X\n" +
-	"\rPrepareModule\x12\".wasmatrix.v1.PrepareModuleRequest\x1a#.wasmatrix.v1.PrepareModuleResponse\x12K\n" +
+	"\rPrepareModule\x12\".wasmatrix.v1.PrepareModuleRequest\x1a#.wasmatrix.v1.PrepareModuleResponse\x12L\n" +
+	"\tSetGrants\x12\x1e.wasmatrix.v1.SetGrantsRequest\x1a\x1f.wasmatrix.v1.SetGrantsResponse\x12U\n" +
+	"\fSetProviders\x12!.wasmatrix.v1.SetProvidersRequest\x1a\".wasmatrix.v1.SetProvidersResponse\x12K\n" +
 	"\x04Logs\x12\x1f.wasmatrix.v1.StreamLogsRequest\x1a .wasmatrix.v1.StreamLogsResponse0\x01B\x9d\x01\n" +
 	"\x10com.wasmatrix.v1B\fControlProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/api;api\xa2\x02\x03WXX\xaa\x02\fWasmatrix.V1\xca\x02\fWasmatrix\\V1\xe2\x02\x18Wasmatrix\\V1\\GPBMetadata\xea\x02\rWasmatrix::V1b\x06proto3"
 
@@ -1665,7 +2458,7 @@ func file_wasmatrix_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_wasmatrix_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(OrderKind)(0),                  // 0: wasmatrix.v1.OrderKind
 	(*Holding)(nil),                 // 1: wasmatrix.v1.Holding
@@ -1677,86 +2470,117 @@ var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(*Report)(nil),                  // 7: wasmatrix.v1.Report
 	(*ReportStatusRequest)(nil),     // 8: wasmatrix.v1.ReportStatusRequest
 	(*ReportStatusResponse)(nil),    // 9: wasmatrix.v1.ReportStatusResponse
-	(*Order)(nil),                   // 10: wasmatrix.v1.Order
-	(*ExecuteRequest)(nil),          // 11: wasmatrix.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),         // 12: wasmatrix.v1.ExecuteResponse
-	(*PingRequest)(nil),             // 13: wasmatrix.v1.PingRequest
-	(*PingResponse)(nil),            // 14: wasmatrix.v1.PingResponse
-	(*AttachRequest)(nil),           // 15: wasmatrix.v1.AttachRequest
-	(*AttachResponse)(nil),          // 16: wasmatrix.v1.AttachResponse
-	(*ListHoldingsRequest)(nil),     // 17: wasmatrix.v1.ListHoldingsRequest
-	(*ListHoldingsResponse)(nil),    // 18: wasmatrix.v1.ListHoldingsResponse
-	(*InvokeRequest)(nil),           // 19: wasmatrix.v1.InvokeRequest
-	(*InvokeResponse)(nil),          // 20: wasmatrix.v1.InvokeResponse
-	(*GetCrashDetailsRequest)(nil),  // 21: wasmatrix.v1.GetCrashDetailsRequest
-	(*CrashDetail)(nil),             // 22: wasmatrix.v1.CrashDetail
-	(*GetCrashDetailsResponse)(nil), // 23: wasmatrix.v1.GetCrashDetailsResponse
-	(*GetUsageRequest)(nil),         // 24: wasmatrix.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),        // 25: wasmatrix.v1.GetUsageResponse
-	(*PrepareModuleRequest)(nil),    // 26: wasmatrix.v1.PrepareModuleRequest
-	(*PrepareModuleResponse)(nil),   // 27: wasmatrix.v1.PrepareModuleResponse
-	nil,                             // 28: wasmatrix.v1.RegisterRequest.LabelsEntry
-	(InstanceStatus)(0),             // 29: wasmatrix.v1.InstanceStatus
-	(*Capacity)(nil),                // 30: wasmatrix.v1.Capacity
-	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
-	(*Crash)(nil),                   // 32: wasmatrix.v1.Crash
-	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
-	(*InstanceSpec)(nil),            // 34: wasmatrix.v1.InstanceSpec
-	(*InvokeInstanceRequest)(nil),   // 35: wasmatrix.v1.InvokeInstanceRequest
-	(*InvokeInstanceResponse)(nil),  // 36: wasmatrix.v1.InvokeInstanceResponse
-	(*NodeUsage)(nil),               // 37: wasmatrix.v1.NodeUsage
-	(*StreamLogsRequest)(nil),       // 38: wasmatrix.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 39: wasmatrix.v1.StreamLogsResponse
+	(*Denial)(nil),                  // 10: wasmatrix.v1.Denial
+	(*ReportDenialsRequest)(nil),    // 11: wasmatrix.v1.ReportDenialsRequest
+	(*ReportDenialsResponse)(nil),   // 12: wasmatrix.v1.ReportDenialsResponse
+	(*GetGrantsRequest)(nil),        // 13: wasmatrix.v1.GetGrantsRequest
+	(*GetGrantsResponse)(nil),       // 14: wasmatrix.v1.GetGrantsResponse
+	(*GrantSet)(nil),                // 15: wasmatrix.v1.GrantSet
+	(*SetGrantsRequest)(nil),        // 16: wasmatrix.v1.SetGrantsRequest
+	(*SetGrantsResponse)(nil),       // 17: wasmatrix.v1.SetGrantsResponse
+	(*ProviderHost)(nil),            // 18: wasmatrix.v1.ProviderHost
+	(*PlacedProvider)(nil),          // 19: wasmatrix.v1.PlacedProvider
+	(*SetProvidersRequest)(nil),     // 20: wasmatrix.v1.SetProvidersRequest
+	(*SetProvidersResponse)(nil),    // 21: wasmatrix.v1.SetProvidersResponse
+	(*Order)(nil),                   // 22: wasmatrix.v1.Order
+	(*ExecuteRequest)(nil),          // 23: wasmatrix.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),         // 24: wasmatrix.v1.ExecuteResponse
+	(*PingRequest)(nil),             // 25: wasmatrix.v1.PingRequest
+	(*PingResponse)(nil),            // 26: wasmatrix.v1.PingResponse
+	(*AttachRequest)(nil),           // 27: wasmatrix.v1.AttachRequest
+	(*AttachResponse)(nil),          // 28: wasmatrix.v1.AttachResponse
+	(*ListHoldingsRequest)(nil),     // 29: wasmatrix.v1.ListHoldingsRequest
+	(*ListHoldingsResponse)(nil),    // 30: wasmatrix.v1.ListHoldingsResponse
+	(*InvokeRequest)(nil),           // 31: wasmatrix.v1.InvokeRequest
+	(*InvokeResponse)(nil),          // 32: wasmatrix.v1.InvokeResponse
+	(*GetCrashDetailsRequest)(nil),  // 33: wasmatrix.v1.GetCrashDetailsRequest
+	(*CrashDetail)(nil),             // 34: wasmatrix.v1.CrashDetail
+	(*GetCrashDetailsResponse)(nil), // 35: wasmatrix.v1.GetCrashDetailsResponse
+	(*GetUsageRequest)(nil),         // 36: wasmatrix.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),        // 37: wasmatrix.v1.GetUsageResponse
+	(*PrepareModuleRequest)(nil),    // 38: wasmatrix.v1.PrepareModuleRequest
+	(*PrepareModuleResponse)(nil),   // 39: wasmatrix.v1.PrepareModuleResponse
+	nil,                             // 40: wasmatrix.v1.RegisterRequest.LabelsEntry
+	(InstanceStatus)(0),             // 41: wasmatrix.v1.InstanceStatus
+	(*Capacity)(nil),                // 42: wasmatrix.v1.Capacity
+	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
+	(*Crash)(nil),                   // 44: wasmatrix.v1.Crash
+	(*timestamppb.Timestamp)(nil),   // 45: google.protobuf.Timestamp
+	(*Capability)(nil),              // 46: wasmatrix.v1.Capability
+	(*Provider)(nil),                // 47: wasmatrix.v1.Provider
+	(*InstanceSpec)(nil),            // 48: wasmatrix.v1.InstanceSpec
+	(*InvokeInstanceRequest)(nil),   // 49: wasmatrix.v1.InvokeInstanceRequest
+	(*InvokeInstanceResponse)(nil),  // 50: wasmatrix.v1.InvokeInstanceResponse
+	(*NodeUsage)(nil),               // 51: wasmatrix.v1.NodeUsage
+	(*StreamLogsRequest)(nil),       // 52: wasmatrix.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 53: wasmatrix.v1.StreamLogsResponse
 }
 var file_wasmatrix_v1_control_proto_depIdxs = []int32{
-	29, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
-	28, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
-	30, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
+	41, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
+	40, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
+	42, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
 	1,  // 3: wasmatrix.v1.RegisterRequest.holding:type_name -> wasmatrix.v1.Holding
-	31, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	43, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
 	3,  // 5: wasmatrix.v1.RegisterResponse.lease:type_name -> wasmatrix.v1.Lease
 	3,  // 6: wasmatrix.v1.RenewResponse.lease:type_name -> wasmatrix.v1.Lease
-	29, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
-	32, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
-	33, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
+	41, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
+	44, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
+	45, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
 	7,  // 10: wasmatrix.v1.ReportStatusRequest.reports:type_name -> wasmatrix.v1.Report
-	0,  // 11: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
-	10, // 12: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
-	34, // 13: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
-	1,  // 14: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
-	35, // 15: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
-	36, // 16: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
-	22, // 17: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
-	37, // 18: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
-	2,  // 19: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
-	5,  // 20: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
-	8,  // 21: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
-	11, // 22: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
-	13, // 23: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
-	15, // 24: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
-	17, // 25: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
-	19, // 26: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
-	21, // 27: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
-	24, // 28: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
-	26, // 29: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
-	38, // 30: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
-	4,  // 31: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
-	6,  // 32: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
-	9,  // 33: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
-	12, // 34: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
-	14, // 35: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
-	16, // 36: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
-	18, // 37: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
-	20, // 38: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
-	23, // 39: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
-	25, // 40: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
-	27, // 41: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
-	39, // 42: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
-	31, // [31:43] is the sub-list for method output_type
-	19, // [19:31] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	45, // 11: wasmatrix.v1.Denial.time:type_name -> google.protobuf.Timestamp
+	10, // 12: wasmatrix.v1.ReportDenialsRequest.denials:type_name -> wasmatrix.v1.Denial
+	15, // 13: wasmatrix.v1.GetGrantsResponse.grants:type_name -> wasmatrix.v1.GrantSet
+	46, // 14: wasmatrix.v1.GrantSet.capabilities:type_name -> wasmatrix.v1.Capability
+	15, // 15: wasmatrix.v1.SetGrantsRequest.sets:type_name -> wasmatrix.v1.GrantSet
+	47, // 16: wasmatrix.v1.PlacedProvider.provider:type_name -> wasmatrix.v1.Provider
+	18, // 17: wasmatrix.v1.PlacedProvider.hosts:type_name -> wasmatrix.v1.ProviderHost
+	19, // 18: wasmatrix.v1.SetProvidersRequest.providers:type_name -> wasmatrix.v1.PlacedProvider
+	0,  // 19: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
+	15, // 20: wasmatrix.v1.Order.grants:type_name -> wasmatrix.v1.GrantSet
+	22, // 21: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
+	48, // 22: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
+	1,  // 23: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
+	49, // 24: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
+	50, // 25: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
+	34, // 26: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
+	51, // 27: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
+	2,  // 28: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
+	5,  // 29: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
+	8,  // 30: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
+	11, // 31: wasmatrix.v1.ControlService.ReportDenials:input_type -> wasmatrix.v1.ReportDenialsRequest
+	13, // 32: wasmatrix.v1.ControlService.GetGrants:input_type -> wasmatrix.v1.GetGrantsRequest
+	23, // 33: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
+	25, // 34: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
+	27, // 35: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
+	29, // 36: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
+	31, // 37: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
+	33, // 38: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
+	36, // 39: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
+	38, // 40: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
+	16, // 41: wasmatrix.v1.NodeAgentService.SetGrants:input_type -> wasmatrix.v1.SetGrantsRequest
+	20, // 42: wasmatrix.v1.NodeAgentService.SetProviders:input_type -> wasmatrix.v1.SetProvidersRequest
+	52, // 43: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
+	4,  // 44: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
+	6,  // 45: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
+	9,  // 46: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
+	12, // 47: wasmatrix.v1.ControlService.ReportDenials:output_type -> wasmatrix.v1.ReportDenialsResponse
+	14, // 48: wasmatrix.v1.ControlService.GetGrants:output_type -> wasmatrix.v1.GetGrantsResponse
+	24, // 49: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
+	26, // 50: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
+	28, // 51: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
+	30, // 52: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
+	32, // 53: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
+	35, // 54: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
+	37, // 55: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
+	39, // 56: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
+	17, // 57: wasmatrix.v1.NodeAgentService.SetGrants:output_type -> wasmatrix.v1.SetGrantsResponse
+	21, // 58: wasmatrix.v1.NodeAgentService.SetProviders:output_type -> wasmatrix.v1.SetProvidersResponse
+	53, // 59: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_control_proto_init() }
@@ -1764,8 +2588,10 @@ func file_wasmatrix_v1_control_proto_init() {
 	if File_wasmatrix_v1_control_proto != nil {
 		return
 	}
+	file_wasmatrix_v1_capability_proto_init()
 	file_wasmatrix_v1_instance_proto_init()
 	file_wasmatrix_v1_node_proto_init()
+	file_wasmatrix_v1_provider_proto_init()
 	file_wasmatrix_v1_control_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1773,7 +2599,7 @@ func file_wasmatrix_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_control_proto_rawDesc), len(file_wasmatrix_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

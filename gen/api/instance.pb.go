@@ -780,7 +780,10 @@ type StartInstanceRequest struct {
 	// Wait as pending where there is no capacity, rather than fail.
 	Queue bool `protobuf:"varint,15,opt,name=queue,proto3" json:"queue,omitempty"`
 	// What the guest reads from its standard input, at most 64 KiB.
-	Stdin         []byte `protobuf:"bytes,16,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdin []byte `protobuf:"bytes,16,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// Refuse with VALIDATION_ERROR a module whose imports need a type of
+	// capability that the request does not assign.
+	Strict        bool `protobuf:"varint,17,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -938,6 +941,13 @@ func (x *StartInstanceRequest) GetStdin() []byte {
 		return x.Stdin
 	}
 	return nil
+}
+
+func (x *StartInstanceRequest) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
 }
 
 type isStartInstanceRequest_Module interface {
@@ -1278,9 +1288,11 @@ func (x *QueryInstanceRequest) GetReadMode() ReadMode {
 }
 
 type QueryInstanceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Instance      *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
-	Capabilities  []*Capability          `protobuf:"bytes,2,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Instance     *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Capabilities []*Capability          `protobuf:"bytes,2,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Types of capability that the module's imports need, sorted.
+	Needs         []string `protobuf:"bytes,3,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1325,6 +1337,13 @@ func (x *QueryInstanceResponse) GetInstance() *Instance {
 func (x *QueryInstanceResponse) GetCapabilities() []*Capability {
 	if x != nil {
 		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *QueryInstanceResponse) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
 	}
 	return nil
 }
@@ -2252,7 +2271,7 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\fcreate_index\x18\x10 \x01(\x04R\vcreateIndex\x12!\n" +
 	"\fmodify_index\x18\x11 \x01(\x04R\vmodifyIndexB\f\n" +
 	"\n" +
-	"_exit_code\"\x87\x06\n" +
+	"_exit_code\"\x9f\x06\n" +
 	"\x14StartInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
@@ -2273,7 +2292,8 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\fcapabilities\x18\r \x03(\v2\x1d.wasmatrix.v1.CapabilityGrantR\fcapabilities\x12\x1c\n" +
 	"\texclusive\x18\x0e \x01(\bR\texclusive\x12\x14\n" +
 	"\x05queue\x18\x0f \x01(\bR\x05queue\x12\x14\n" +
-	"\x05stdin\x18\x10 \x01(\fR\x05stdin\x1a6\n" +
+	"\x05stdin\x18\x10 \x01(\fR\x05stdin\x12\x16\n" +
+	"\x06strict\x18\x11 \x01(\bR\x06strict\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
@@ -2304,10 +2324,11 @@ const file_wasmatrix_v1_instance_proto_rawDesc = "" +
 	"\x14QueryInstanceRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x123\n" +
-	"\tread_mode\x18\x02 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\"\x89\x01\n" +
+	"\tread_mode\x18\x02 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\"\x9f\x01\n" +
 	"\x15QueryInstanceResponse\x122\n" +
 	"\binstance\x18\x01 \x01(\v2\x16.wasmatrix.v1.InstanceR\binstance\x12<\n" +
-	"\fcapabilities\x18\x02 \x03(\v2\x18.wasmatrix.v1.CapabilityR\fcapabilities\"\xf3\x01\n" +
+	"\fcapabilities\x18\x02 \x03(\v2\x18.wasmatrix.v1.CapabilityR\fcapabilities\x12\x14\n" +
+	"\x05needs\x18\x03 \x03(\tR\x05needs\"\xf3\x01\n" +
 	"\x14ListInstancesRequest\x123\n" +
 	"\tread_mode\x18\x01 \x01(\x0e2\x16.wasmatrix.v1.ReadModeR\breadMode\x128\n" +
 	"\bstatuses\x18\x02 \x03(\x0e2\x1c.wasmatrix.v1.InstanceStatusR\bstatuses\x12\x12\n" +

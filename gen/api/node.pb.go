@@ -415,9 +415,14 @@ type NodeUsage struct {
 	// Cores that guests may use at a time.
 	Cores uint32 `protobuf:"varint,10,opt,name=cores,proto3" json:"cores,omitempty"`
 	// Time that guests have spent on cores since the process began.
-	Cpu           *durationpb.Duration `protobuf:"bytes,11,opt,name=cpu,proto3" json:"cpu,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Cpu *durationpb.Duration `protobuf:"bytes,11,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// Capability calls of guests that the process has admitted, and refused, since
+	// it began, and those under way.
+	CapabilityCalls     uint64 `protobuf:"varint,12,opt,name=capability_calls,json=capabilityCalls,proto3" json:"capability_calls,omitempty"`
+	CapabilityDenials   uint64 `protobuf:"varint,13,opt,name=capability_denials,json=capabilityDenials,proto3" json:"capability_denials,omitempty"`
+	CapabilityCallsOpen uint32 `protobuf:"varint,14,opt,name=capability_calls_open,json=capabilityCallsOpen,proto3" json:"capability_calls_open,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *NodeUsage) Reset() {
@@ -525,6 +530,27 @@ func (x *NodeUsage) GetCpu() *durationpb.Duration {
 		return x.Cpu
 	}
 	return nil
+}
+
+func (x *NodeUsage) GetCapabilityCalls() uint64 {
+	if x != nil {
+		return x.CapabilityCalls
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetCapabilityDenials() uint64 {
+	if x != nil {
+		return x.CapabilityDenials
+	}
+	return 0
+}
+
+func (x *NodeUsage) GetCapabilityCallsOpen() uint32 {
+	if x != nil {
+		return x.CapabilityCallsOpen
+	}
+	return 0
 }
 
 type DrainNodeRequest struct {
@@ -666,7 +692,7 @@ const file_wasmatrix_v1_node_proto_rawDesc = "" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\"h\n" +
 	"\x0fGetNodeResponse\x12&\n" +
 	"\x04node\x18\x01 \x01(\v2\x12.wasmatrix.v1.NodeR\x04node\x12-\n" +
-	"\x05usage\x18\x02 \x01(\v2\x17.wasmatrix.v1.NodeUsageR\x05usage\"\xf6\x02\n" +
+	"\x05usage\x18\x02 \x01(\v2\x17.wasmatrix.v1.NodeUsageR\x05usage\"\x84\x04\n" +
 	"\tNodeUsage\x12\x1c\n" +
 	"\tinstances\x18\x01 \x01(\rR\tinstances\x12%\n" +
 	"\x0ereserved_bytes\x18\x02 \x01(\x04R\rreservedBytes\x12,\n" +
@@ -682,7 +708,10 @@ const file_wasmatrix_v1_node_proto_rawDesc = "" +
 	"\brunnable\x18\t \x01(\rR\brunnable\x12\x14\n" +
 	"\x05cores\x18\n" +
 	" \x01(\rR\x05cores\x12+\n" +
-	"\x03cpu\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03cpu\"`\n" +
+	"\x03cpu\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03cpu\x12)\n" +
+	"\x10capability_calls\x18\f \x01(\x04R\x0fcapabilityCalls\x12-\n" +
+	"\x12capability_denials\x18\r \x01(\x04R\x11capabilityDenials\x122\n" +
+	"\x15capability_calls_open\x18\x0e \x01(\rR\x13capabilityCallsOpen\"`\n" +
 	"\x10DrainNodeRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +

@@ -53,6 +53,7 @@ type Envelope struct {
 	//	*Envelope_AddModule
 	//	*Envelope_RemoveModule
 	//	*Envelope_CollectGarbage
+	//	*Envelope_RecordDenials
 	Command       isEnvelope_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,6 +270,15 @@ func (x *Envelope) GetCollectGarbage() *CollectGarbage {
 	return nil
 }
 
+func (x *Envelope) GetRecordDenials() *RecordDenials {
+	if x != nil {
+		if x, ok := x.Command.(*Envelope_RecordDenials); ok {
+			return x.RecordDenials
+		}
+	}
+	return nil
+}
+
 type isEnvelope_Command interface {
 	isEnvelope_Command()
 }
@@ -341,6 +351,10 @@ type Envelope_CollectGarbage struct {
 	CollectGarbage *CollectGarbage `protobuf:"bytes,32,opt,name=collect_garbage,json=collectGarbage,proto3,oneof"`
 }
 
+type Envelope_RecordDenials struct {
+	RecordDenials *RecordDenials `protobuf:"bytes,33,opt,name=record_denials,json=recordDenials,proto3,oneof"`
+}
+
 func (*Envelope_InitCluster) isEnvelope_Command() {}
 
 func (*Envelope_RegisterNode) isEnvelope_Command() {}
@@ -374,6 +388,8 @@ func (*Envelope_AddModule) isEnvelope_Command() {}
 func (*Envelope_RemoveModule) isEnvelope_Command() {}
 
 func (*Envelope_CollectGarbage) isEnvelope_Command() {}
+
+func (*Envelope_RecordDenials) isEnvelope_Command() {}
 
 type InitCluster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1595,6 +1611,158 @@ func (x *RemoveModule) GetDigest() []byte {
 	return nil
 }
 
+type RecordDenials struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Boot          string                 `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"`
+	Denials       []*Denial              `protobuf:"bytes,4,rep,name=denials,proto3" json:"denials,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDenials) Reset() {
+	*x = RecordDenials{}
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDenials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDenials) ProtoMessage() {}
+
+func (x *RecordDenials) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDenials.ProtoReflect.Descriptor instead.
+func (*RecordDenials) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_log_v1_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RecordDenials) GetRequest() *Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *RecordDenials) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RecordDenials) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *RecordDenials) GetDenials() []*Denial {
+	if x != nil {
+		return x.Denials
+	}
+	return nil
+}
+
+type Denial struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Capability    string                 `protobuf:"bytes,3,opt,name=capability,proto3" json:"capability,omitempty"`
+	Operation     string                 `protobuf:"bytes,4,opt,name=operation,proto3" json:"operation,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Count         uint64                 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Denial) Reset() {
+	*x = Denial{}
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Denial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Denial) ProtoMessage() {}
+
+func (x *Denial) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Denial.ProtoReflect.Descriptor instead.
+func (*Denial) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_log_v1_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Denial) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Denial) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Denial) GetCapability() string {
+	if x != nil {
+		return x.Capability
+	}
+	return ""
+}
+
+func (x *Denial) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Denial) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Denial) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type CollectGarbage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FinalBefore   int64                  `protobuf:"varint,1,opt,name=final_before,json=finalBefore,proto3" json:"final_before,omitempty"`
@@ -1607,7 +1775,7 @@ type CollectGarbage struct {
 
 func (x *CollectGarbage) Reset() {
 	*x = CollectGarbage{}
-	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[22]
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1787,7 @@ func (x *CollectGarbage) String() string {
 func (*CollectGarbage) ProtoMessage() {}
 
 func (x *CollectGarbage) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[22]
+	mi := &file_wasmatrix_log_v1_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1800,7 @@ func (x *CollectGarbage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbage.ProtoReflect.Descriptor instead.
 func (*CollectGarbage) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_log_v1_command_proto_rawDescGZIP(), []int{22}
+	return file_wasmatrix_log_v1_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CollectGarbage) GetFinalBefore() int64 {
@@ -1667,7 +1835,7 @@ var File_wasmatrix_log_v1_command_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_log_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1ewasmatrix/log/v1/command.proto\x12\x10wasmatrix.log.v1\x1a\x1dwasmatrix/log/v1/record.proto\"\xb3\n" +
+	"\x1ewasmatrix/log/v1/command.proto\x12\x10wasmatrix.log.v1\x1a\x1dwasmatrix/log/v1/record.proto\"\xfd\n" +
 	"\n" +
 	"\bEnvelope\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
@@ -1692,7 +1860,8 @@ const file_wasmatrix_log_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"add_module\x18\x1e \x01(\v2\x1b.wasmatrix.log.v1.AddModuleH\x00R\taddModule\x12E\n" +
 	"\rremove_module\x18\x1f \x01(\v2\x1e.wasmatrix.log.v1.RemoveModuleH\x00R\fremoveModule\x12K\n" +
-	"\x0fcollect_garbage\x18  \x01(\v2 .wasmatrix.log.v1.CollectGarbageH\x00R\x0ecollectGarbageB\t\n" +
+	"\x0fcollect_garbage\x18  \x01(\v2 .wasmatrix.log.v1.CollectGarbageH\x00R\x0ecollectGarbage\x12H\n" +
+	"\x0erecord_denials\x18! \x01(\v2\x1f.wasmatrix.log.v1.RecordDenialsH\x00R\rrecordDenialsB\t\n" +
 	"\acommand\"'\n" +
 	"\vInitCluster\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\xc8\x01\n" +
@@ -1782,7 +1951,21 @@ const file_wasmatrix_log_v1_command_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\"[\n" +
 	"\fRemoveModule\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\fR\x06digest\"\x8d\x01\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\"\xa0\x01\n" +
+	"\rRecordDenials\x123\n" +
+	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04boot\x18\x03 \x01(\tR\x04boot\x122\n" +
+	"\adenials\x18\x04 \x03(\v2\x18.wasmatrix.log.v1.DenialR\adenials\"\xa6\x01\n" +
+	"\x06Denial\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x03 \x01(\tR\n" +
+	"capability\x12\x1c\n" +
+	"\toperation\x18\x04 \x01(\tR\toperation\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x04R\x05count\"\x8d\x01\n" +
 	"\x0eCollectGarbage\x12!\n" +
 	"\ffinal_before\x18\x01 \x01(\x03R\vfinalBefore\x12\x1b\n" +
 	"\tmax_final\x18\x02 \x01(\x03R\bmaxFinal\x12%\n" +
@@ -1802,7 +1985,7 @@ func file_wasmatrix_log_v1_command_proto_rawDescGZIP() []byte {
 	return file_wasmatrix_log_v1_command_proto_rawDescData
 }
 
-var file_wasmatrix_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_wasmatrix_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_wasmatrix_log_v1_command_proto_goTypes = []any{
 	(*Envelope)(nil),         // 0: wasmatrix.log.v1.Envelope
 	(*InitCluster)(nil),      // 1: wasmatrix.log.v1.InitCluster
@@ -1826,16 +2009,18 @@ var file_wasmatrix_log_v1_command_proto_goTypes = []any{
 	(*RemoveProvider)(nil),   // 19: wasmatrix.log.v1.RemoveProvider
 	(*AddModule)(nil),        // 20: wasmatrix.log.v1.AddModule
 	(*RemoveModule)(nil),     // 21: wasmatrix.log.v1.RemoveModule
-	(*CollectGarbage)(nil),   // 22: wasmatrix.log.v1.CollectGarbage
-	(*Pair)(nil),             // 23: wasmatrix.log.v1.Pair
-	(*Capacity)(nil),         // 24: wasmatrix.log.v1.Capacity
-	(*Request)(nil),          // 25: wasmatrix.log.v1.Request
-	(*Spec)(nil),             // 26: wasmatrix.log.v1.Spec
-	(*Assignment)(nil),       // 27: wasmatrix.log.v1.Assignment
-	(Status)(0),              // 28: wasmatrix.log.v1.Status
-	(*Crash)(nil),            // 29: wasmatrix.log.v1.Crash
-	(*Provider)(nil),         // 30: wasmatrix.log.v1.Provider
-	(*Module)(nil),           // 31: wasmatrix.log.v1.Module
+	(*RecordDenials)(nil),    // 22: wasmatrix.log.v1.RecordDenials
+	(*Denial)(nil),           // 23: wasmatrix.log.v1.Denial
+	(*CollectGarbage)(nil),   // 24: wasmatrix.log.v1.CollectGarbage
+	(*Pair)(nil),             // 25: wasmatrix.log.v1.Pair
+	(*Capacity)(nil),         // 26: wasmatrix.log.v1.Capacity
+	(*Request)(nil),          // 27: wasmatrix.log.v1.Request
+	(*Spec)(nil),             // 28: wasmatrix.log.v1.Spec
+	(*Assignment)(nil),       // 29: wasmatrix.log.v1.Assignment
+	(Status)(0),              // 30: wasmatrix.log.v1.Status
+	(*Crash)(nil),            // 31: wasmatrix.log.v1.Crash
+	(*Provider)(nil),         // 32: wasmatrix.log.v1.Provider
+	(*Module)(nil),           // 33: wasmatrix.log.v1.Module
 }
 var file_wasmatrix_log_v1_command_proto_depIdxs = []int32{
 	1,  // 0: wasmatrix.log.v1.Envelope.init_cluster:type_name -> wasmatrix.log.v1.InitCluster
@@ -1854,37 +2039,40 @@ var file_wasmatrix_log_v1_command_proto_depIdxs = []int32{
 	19, // 13: wasmatrix.log.v1.Envelope.remove_provider:type_name -> wasmatrix.log.v1.RemoveProvider
 	20, // 14: wasmatrix.log.v1.Envelope.add_module:type_name -> wasmatrix.log.v1.AddModule
 	21, // 15: wasmatrix.log.v1.Envelope.remove_module:type_name -> wasmatrix.log.v1.RemoveModule
-	22, // 16: wasmatrix.log.v1.Envelope.collect_garbage:type_name -> wasmatrix.log.v1.CollectGarbage
-	23, // 17: wasmatrix.log.v1.RegisterNode.labels:type_name -> wasmatrix.log.v1.Pair
-	24, // 18: wasmatrix.log.v1.RegisterNode.capacity:type_name -> wasmatrix.log.v1.Capacity
-	25, // 19: wasmatrix.log.v1.DrainNode.request:type_name -> wasmatrix.log.v1.Request
-	25, // 20: wasmatrix.log.v1.ForgetNode.request:type_name -> wasmatrix.log.v1.Request
-	7,  // 21: wasmatrix.log.v1.StartInstances.items:type_name -> wasmatrix.log.v1.StartItem
-	25, // 22: wasmatrix.log.v1.StartItem.request:type_name -> wasmatrix.log.v1.Request
-	26, // 23: wasmatrix.log.v1.StartItem.spec:type_name -> wasmatrix.log.v1.Spec
-	8,  // 24: wasmatrix.log.v1.StartItem.placements:type_name -> wasmatrix.log.v1.Placement
-	27, // 25: wasmatrix.log.v1.StartItem.assignments:type_name -> wasmatrix.log.v1.Assignment
-	10, // 26: wasmatrix.log.v1.PlaceInstances.items:type_name -> wasmatrix.log.v1.PlaceItem
-	12, // 27: wasmatrix.log.v1.StopInstances.items:type_name -> wasmatrix.log.v1.StopItem
-	25, // 28: wasmatrix.log.v1.StopItem.request:type_name -> wasmatrix.log.v1.Request
-	25, // 29: wasmatrix.log.v1.RestartInstance.request:type_name -> wasmatrix.log.v1.Request
-	15, // 30: wasmatrix.log.v1.ApplyReports.reports:type_name -> wasmatrix.log.v1.Report
-	28, // 31: wasmatrix.log.v1.Report.status:type_name -> wasmatrix.log.v1.Status
-	29, // 32: wasmatrix.log.v1.Report.crash:type_name -> wasmatrix.log.v1.Crash
-	25, // 33: wasmatrix.log.v1.AssignCapability.request:type_name -> wasmatrix.log.v1.Request
-	27, // 34: wasmatrix.log.v1.AssignCapability.assignment:type_name -> wasmatrix.log.v1.Assignment
-	25, // 35: wasmatrix.log.v1.RevokeCapability.request:type_name -> wasmatrix.log.v1.Request
-	25, // 36: wasmatrix.log.v1.PutProvider.request:type_name -> wasmatrix.log.v1.Request
-	30, // 37: wasmatrix.log.v1.PutProvider.provider:type_name -> wasmatrix.log.v1.Provider
-	25, // 38: wasmatrix.log.v1.RemoveProvider.request:type_name -> wasmatrix.log.v1.Request
-	25, // 39: wasmatrix.log.v1.AddModule.request:type_name -> wasmatrix.log.v1.Request
-	31, // 40: wasmatrix.log.v1.AddModule.module:type_name -> wasmatrix.log.v1.Module
-	25, // 41: wasmatrix.log.v1.RemoveModule.request:type_name -> wasmatrix.log.v1.Request
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	24, // 16: wasmatrix.log.v1.Envelope.collect_garbage:type_name -> wasmatrix.log.v1.CollectGarbage
+	22, // 17: wasmatrix.log.v1.Envelope.record_denials:type_name -> wasmatrix.log.v1.RecordDenials
+	25, // 18: wasmatrix.log.v1.RegisterNode.labels:type_name -> wasmatrix.log.v1.Pair
+	26, // 19: wasmatrix.log.v1.RegisterNode.capacity:type_name -> wasmatrix.log.v1.Capacity
+	27, // 20: wasmatrix.log.v1.DrainNode.request:type_name -> wasmatrix.log.v1.Request
+	27, // 21: wasmatrix.log.v1.ForgetNode.request:type_name -> wasmatrix.log.v1.Request
+	7,  // 22: wasmatrix.log.v1.StartInstances.items:type_name -> wasmatrix.log.v1.StartItem
+	27, // 23: wasmatrix.log.v1.StartItem.request:type_name -> wasmatrix.log.v1.Request
+	28, // 24: wasmatrix.log.v1.StartItem.spec:type_name -> wasmatrix.log.v1.Spec
+	8,  // 25: wasmatrix.log.v1.StartItem.placements:type_name -> wasmatrix.log.v1.Placement
+	29, // 26: wasmatrix.log.v1.StartItem.assignments:type_name -> wasmatrix.log.v1.Assignment
+	10, // 27: wasmatrix.log.v1.PlaceInstances.items:type_name -> wasmatrix.log.v1.PlaceItem
+	12, // 28: wasmatrix.log.v1.StopInstances.items:type_name -> wasmatrix.log.v1.StopItem
+	27, // 29: wasmatrix.log.v1.StopItem.request:type_name -> wasmatrix.log.v1.Request
+	27, // 30: wasmatrix.log.v1.RestartInstance.request:type_name -> wasmatrix.log.v1.Request
+	15, // 31: wasmatrix.log.v1.ApplyReports.reports:type_name -> wasmatrix.log.v1.Report
+	30, // 32: wasmatrix.log.v1.Report.status:type_name -> wasmatrix.log.v1.Status
+	31, // 33: wasmatrix.log.v1.Report.crash:type_name -> wasmatrix.log.v1.Crash
+	27, // 34: wasmatrix.log.v1.AssignCapability.request:type_name -> wasmatrix.log.v1.Request
+	29, // 35: wasmatrix.log.v1.AssignCapability.assignment:type_name -> wasmatrix.log.v1.Assignment
+	27, // 36: wasmatrix.log.v1.RevokeCapability.request:type_name -> wasmatrix.log.v1.Request
+	27, // 37: wasmatrix.log.v1.PutProvider.request:type_name -> wasmatrix.log.v1.Request
+	32, // 38: wasmatrix.log.v1.PutProvider.provider:type_name -> wasmatrix.log.v1.Provider
+	27, // 39: wasmatrix.log.v1.RemoveProvider.request:type_name -> wasmatrix.log.v1.Request
+	27, // 40: wasmatrix.log.v1.AddModule.request:type_name -> wasmatrix.log.v1.Request
+	33, // 41: wasmatrix.log.v1.AddModule.module:type_name -> wasmatrix.log.v1.Module
+	27, // 42: wasmatrix.log.v1.RemoveModule.request:type_name -> wasmatrix.log.v1.Request
+	27, // 43: wasmatrix.log.v1.RecordDenials.request:type_name -> wasmatrix.log.v1.Request
+	23, // 44: wasmatrix.log.v1.RecordDenials.denials:type_name -> wasmatrix.log.v1.Denial
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_log_v1_command_proto_init() }
@@ -1911,6 +2099,7 @@ func file_wasmatrix_log_v1_command_proto_init() {
 		(*Envelope_AddModule)(nil),
 		(*Envelope_RemoveModule)(nil),
 		(*Envelope_CollectGarbage)(nil),
+		(*Envelope_RecordDenials)(nil),
 	}
 	file_wasmatrix_log_v1_command_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
@@ -1919,7 +2108,7 @@ func file_wasmatrix_log_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_log_v1_command_proto_rawDesc), len(file_wasmatrix_log_v1_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

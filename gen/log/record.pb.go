@@ -805,6 +805,9 @@ type Assignment struct {
 	Permissions   []string               `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	CreatedAt     int64                  `protobuf:"varint,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	CreateIndex   uint64                 `protobuf:"varint,6,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	Provider      string                 `protobuf:"bytes,7,opt,name=provider,proto3" json:"provider,omitempty"`
+	Namespace     string                 `protobuf:"bytes,8,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Stale         bool                   `protobuf:"varint,9,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -879,6 +882,27 @@ func (x *Assignment) GetCreateIndex() uint64 {
 		return x.CreateIndex
 	}
 	return 0
+}
+
+func (x *Assignment) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Assignment) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Assignment) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type Provider struct {
@@ -1260,7 +1284,7 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\texclusive\x18\t \x01(\bR\texclusive\x12\x14\n" +
 	"\x05queue\x18\n" +
 	" \x01(\bR\x05queue\x12\x14\n" +
-	"\x05stdin\x18\v \x01(\fR\x05stdin\"\xb0\x01\n" +
+	"\x05stdin\x18\v \x01(\fR\x05stdin\"\x80\x02\n" +
 	"\n" +
 	"Assignment\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x0e\n" +
@@ -1269,7 +1293,10 @@ const file_wasmatrix_log_v1_record_proto_rawDesc = "" +
 	"\vpermissions\x18\x04 \x03(\tR\vpermissions\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12!\n" +
-	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\"\xb9\x02\n" +
+	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\x12\x1a\n" +
+	"\bprovider\x18\a \x01(\tR\bprovider\x12\x1c\n" +
+	"\tnamespace\x18\b \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05stale\x18\t \x01(\bR\x05stale\"\xb9\x02\n" +
 	"\bProvider\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12.\n" +

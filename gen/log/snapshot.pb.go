@@ -301,6 +301,7 @@ type InstanceRecord struct {
 	ChangedAt     int64                         `protobuf:"varint,17,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
 	CreateIndex   uint64                        `protobuf:"varint,18,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	ModifyIndex   uint64                        `protobuf:"varint,19,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	GrantsIndex   uint64                        `protobuf:"varint,20,opt,name=grants_index,json=grantsIndex,proto3" json:"grants_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +476,13 @@ func (x *InstanceRecord) GetCreateIndex() uint64 {
 func (x *InstanceRecord) GetModifyIndex() uint64 {
 	if x != nil {
 		return x.ModifyIndex
+	}
+	return 0
+}
+
+func (x *InstanceRecord) GetGrantsIndex() uint64 {
+	if x != nil {
+		return x.GrantsIndex
 	}
 	return 0
 }
@@ -917,7 +925,7 @@ const file_wasmatrix_log_v1_snapshot_proto_rawDesc = "" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x03 \x01(\fR\tstateHash\x12!\n" +
-	"\fhash_version\x18\x04 \x01(\rR\vhashVersion\"\xf2\x04\n" +
+	"\fhash_version\x18\x04 \x01(\rR\vhashVersion\"\x95\x05\n" +
 	"\x0eInstanceRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
 	"\x04spec\x18\x02 \x01(\v2\x16.wasmatrix.log.v1.SpecH\x00R\x04spec\x12!\n" +
@@ -943,7 +951,8 @@ const file_wasmatrix_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"changed_at\x18\x11 \x01(\x03R\tchangedAt\x12!\n" +
 	"\fcreate_index\x18\x12 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x13 \x01(\x04R\vmodifyIndexB\x10\n" +
+	"\fmodify_index\x18\x13 \x01(\x04R\vmodifyIndex\x12!\n" +
+	"\fgrants_index\x18\x14 \x01(\x04R\vgrantsIndexB\x10\n" +
 	"\x0espec_or_numberB\f\n" +
 	"\n" +
 	"_exit_code\"\xba\x03\n" +

@@ -12,19 +12,43 @@ func CapabilityTo(a *wasmatrix.Assignment) *api.Capability {
 		CapabilityId: string(a.ID),
 		Type:         string(a.Type),
 		Permissions:  stringsOf(a.Permissions),
+		Provider:     string(a.Provider),
+		Namespace:    a.Namespace,
+		Stale:        a.Stale,
 		CreatedAt:    timeTo(a.CreatedAt),
+		CreateIndex:  a.CreateIndex,
 	}
 }
 
 // CapabilityFrom converts back, checking as [wasmatrix.NewAssignment] does.
 func CapabilityFrom(m *api.Capability) (*wasmatrix.Assignment, error) {
-	a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(m.GetInstanceId()), wasmatrix.CapabilityID(m.GetCapabilityId()),
-		wasmatrix.ProviderType(m.GetType()), m.GetPermissions())
+	a, err := wasmatrix.NewAssignment(wasmatrix.InstanceID(m.GetInstanceId()), wasmatrix.CapabilityID(m.GetCapabilityId()), GrantFrom(m))
 	if err != nil {
 		return nil, err
 	}
-	a.CreatedAt = timeFrom(m.GetCreatedAt())
+	a.CreatedAt, a.CreateIndex = timeFrom(m.GetCreatedAt()), m.GetCreateIndex()
 	return a, nil
+}
+
+// granting is what all messages that describe a grant have in common.
+type granting interface {
+	GetType() string
+	GetPermissions() []string
+	GetProvider() string
+	GetNamespace() string
+	GetStale() bool
+}
+
+// GrantFrom reads what an assignment is to give, unchecked.
+func GrantFrom(m granting) wasmatrix.Grant {
+	g := wasmatrix.Grant{
+		Type: wasmatrix.ProviderType(m.GetType()), Provider: wasmatrix.ProviderID(m.GetProvider()),
+		Namespace: m.GetNamespace(), Stale: m.GetStale(),
+	}
+	for _, p := range m.GetPermissions() {
+		g.Permissions = append(g.Permissions, wasmatrix.Permission(p))
+	}
+	return g
 }
 
 func stringsOf[S ~string](ss []S) []string {

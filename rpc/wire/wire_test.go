@@ -274,8 +274,14 @@ func TestP16_ProtocolRoundTrips(t *testing.T) {
 	}))
 	t.Run("capability", rapid.MakeCheck(func(t *rapid.T) {
 		want := must[*wasmatrix.Assignment](t)(wasmatrix.NewAssignment(wasmatrix.InstanceID(name.Draw(t, "instance")), wasmatrix.CapabilityID(name.Draw(t, "id")),
-			wasmatrix.ProviderKV, rapid.SliceOfN(rapid.SampledFrom([]string{"kv:read", "kv:write", "kv:delete:a/", "kv:read:é"}), 1, 5).Draw(t, "permissions")))
-		want.CreatedAt = moment.Draw(t, "created")
+			wasmatrix.Grant{
+				Type:        wasmatrix.ProviderKV,
+				Permissions: rapid.SliceOfN(rapid.SampledFrom([]wasmatrix.Permission{"kv:read", "kv:write", "kv:delete:a/", "kv:read:é"}), 1, 5).Draw(t, "permissions"),
+				Provider:    wasmatrix.ProviderID(rapid.SampledFrom([]string{"", "redis"}).Draw(t, "provider")),
+				Namespace:   rapid.SampledFrom([]string{"", "visits"}).Draw(t, "namespace"),
+				Stale:       rapid.Bool().Draw(t, "stale"),
+			}))
+		want.CreatedAt, want.CreateIndex = moment.Draw(t, "created"), rapid.Uint64().Draw(t, "index")
 		same(t, "capability", must[*wasmatrix.Assignment](t)(wire.CapabilityFrom(through(t, wire.CapabilityTo(want)))), want)
 	}))
 	t.Run("error", rapid.MakeCheck(func(t *rapid.T) {

@@ -48,7 +48,10 @@ const (
 type CapabilityServiceClient interface {
 	// AssignCapability adds an assignment, or replaces the one of this ID.
 	AssignCapability(context.Context, *api.AssignCapabilityRequest) (*api.AssignCapabilityResponse, error)
-	// RevokeCapability removes an assignment.
+	// RevokeCapability removes an assignment. When it has answered, no call under
+	// it succeeds any more. Where the instance's node cannot be reached it answers
+	// once the node's lease has run out, or with TIMEOUT, outcome "committed" and
+	// the node.
 	RevokeCapability(context.Context, *api.RevokeCapabilityRequest) (*api.RevokeCapabilityResponse, error)
 	ListCapabilities(context.Context, *api.ListCapabilitiesRequest) (*api.ListCapabilitiesResponse, error)
 }
@@ -124,7 +127,10 @@ func (c *capabilityServiceClient) ListCapabilities(ctx context.Context, req *api
 type CapabilityServiceHandler interface {
 	// AssignCapability adds an assignment, or replaces the one of this ID.
 	AssignCapability(context.Context, *api.AssignCapabilityRequest) (*api.AssignCapabilityResponse, error)
-	// RevokeCapability removes an assignment.
+	// RevokeCapability removes an assignment. When it has answered, no call under
+	// it succeeds any more. Where the instance's node cannot be reached it answers
+	// once the node's lease has run out, or with TIMEOUT, outcome "committed" and
+	// the node.
 	RevokeCapability(context.Context, *api.RevokeCapabilityRequest) (*api.RevokeCapabilityResponse, error)
 	ListCapabilities(context.Context, *api.ListCapabilitiesRequest) (*api.ListCapabilitiesResponse, error)
 }

@@ -42,6 +42,12 @@ const (
 	// ControlServiceReportStatusProcedure is the fully-qualified name of the ControlService's
 	// ReportStatus RPC.
 	ControlServiceReportStatusProcedure = "/wasmatrix.v1.ControlService/ReportStatus"
+	// ControlServiceReportDenialsProcedure is the fully-qualified name of the ControlService's
+	// ReportDenials RPC.
+	ControlServiceReportDenialsProcedure = "/wasmatrix.v1.ControlService/ReportDenials"
+	// ControlServiceGetGrantsProcedure is the fully-qualified name of the ControlService's GetGrants
+	// RPC.
+	ControlServiceGetGrantsProcedure = "/wasmatrix.v1.ControlService/GetGrants"
 	// NodeAgentServiceExecuteProcedure is the fully-qualified name of the NodeAgentService's Execute
 	// RPC.
 	NodeAgentServiceExecuteProcedure = "/wasmatrix.v1.NodeAgentService/Execute"
@@ -63,6 +69,12 @@ const (
 	// NodeAgentServicePrepareModuleProcedure is the fully-qualified name of the NodeAgentService's
 	// PrepareModule RPC.
 	NodeAgentServicePrepareModuleProcedure = "/wasmatrix.v1.NodeAgentService/PrepareModule"
+	// NodeAgentServiceSetGrantsProcedure is the fully-qualified name of the NodeAgentService's
+	// SetGrants RPC.
+	NodeAgentServiceSetGrantsProcedure = "/wasmatrix.v1.NodeAgentService/SetGrants"
+	// NodeAgentServiceSetProvidersProcedure is the fully-qualified name of the NodeAgentService's
+	// SetProviders RPC.
+	NodeAgentServiceSetProvidersProcedure = "/wasmatrix.v1.NodeAgentService/SetProviders"
 	// NodeAgentServiceLogsProcedure is the fully-qualified name of the NodeAgentService's Logs RPC.
 	NodeAgentServiceLogsProcedure = "/wasmatrix.v1.NodeAgentService/Logs"
 )
@@ -75,6 +87,12 @@ type ControlServiceClient interface {
 	Renew(context.Context, *api.RenewRequest) (*api.RenewResponse, error)
 	// ReportStatus hands over reports; they are replicated when it answers.
 	ReportStatus(context.Context, *api.ReportStatusRequest) (*api.ReportStatusResponse, error)
+	// ReportDenials hands over capability calls that were refused; they are facts
+	// when it answers.
+	ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error)
+	// GetGrants tells a node that carries out calls from elsewhere what their
+	// instance was given. Every server answers, once its state has the index asked for.
+	GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error)
 }
 
 // NewControlServiceClient constructs a client for the wasmatrix.v1.ControlService service. By
@@ -106,14 +124,29 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("ReportStatus")),
 			connect.WithClientOptions(opts...),
 		),
+		reportDenials: connect.NewClient[api.ReportDenialsRequest, api.ReportDenialsResponse](
+			httpClient,
+			baseURL+ControlServiceReportDenialsProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ReportDenials")),
+			connect.WithClientOptions(opts...),
+		),
+		getGrants: connect.NewClient[api.GetGrantsRequest, api.GetGrantsResponse](
+			httpClient,
+			baseURL+ControlServiceGetGrantsProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetGrants")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // controlServiceClient implements ControlServiceClient.
 type controlServiceClient struct {
-	register     *connect.Client[api.RegisterRequest, api.RegisterResponse]
-	renew        *connect.Client[api.RenewRequest, api.RenewResponse]
-	reportStatus *connect.Client[api.ReportStatusRequest, api.ReportStatusResponse]
+	register      *connect.Client[api.RegisterRequest, api.RegisterResponse]
+	renew         *connect.Client[api.RenewRequest, api.RenewResponse]
+	reportStatus  *connect.Client[api.ReportStatusRequest, api.ReportStatusResponse]
+	reportDenials *connect.Client[api.ReportDenialsRequest, api.ReportDenialsResponse]
+	getGrants     *connect.Client[api.GetGrantsRequest, api.GetGrantsResponse]
 }
 
 // Register calls wasmatrix.v1.ControlService.Register.
@@ -143,6 +176,24 @@ func (c *controlServiceClient) ReportStatus(ctx context.Context, req *api.Report
 	return nil, err
 }
 
+// ReportDenials calls wasmatrix.v1.ControlService.ReportDenials.
+func (c *controlServiceClient) ReportDenials(ctx context.Context, req *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error) {
+	response, err := c.reportDenials.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetGrants calls wasmatrix.v1.ControlService.GetGrants.
+func (c *controlServiceClient) GetGrants(ctx context.Context, req *api.GetGrantsRequest) (*api.GetGrantsResponse, error) {
+	response, err := c.getGrants.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ControlServiceHandler is an implementation of the wasmatrix.v1.ControlService service.
 type ControlServiceHandler interface {
 	// Register records the node as up and grants a lease.
@@ -151,6 +202,12 @@ type ControlServiceHandler interface {
 	Renew(context.Context, *api.RenewRequest) (*api.RenewResponse, error)
 	// ReportStatus hands over reports; they are replicated when it answers.
 	ReportStatus(context.Context, *api.ReportStatusRequest) (*api.ReportStatusResponse, error)
+	// ReportDenials hands over capability calls that were refused; they are facts
+	// when it answers.
+	ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error)
+	// GetGrants tells a node that carries out calls from elsewhere what their
+	// instance was given. Every server answers, once its state has the index asked for.
+	GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error)
 }
 
 // NewControlServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -178,6 +235,19 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("ReportStatus")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceReportDenialsHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceReportDenialsProcedure,
+		svc.ReportDenials,
+		connect.WithSchema(controlServiceMethods.ByName("ReportDenials")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceGetGrantsHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceGetGrantsProcedure,
+		svc.GetGrants,
+		connect.WithSchema(controlServiceMethods.ByName("GetGrants")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wasmatrix.v1.ControlService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlServiceRegisterProcedure:
@@ -186,6 +256,10 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceRenewHandler.ServeHTTP(w, r)
 		case ControlServiceReportStatusProcedure:
 			controlServiceReportStatusHandler.ServeHTTP(w, r)
+		case ControlServiceReportDenialsProcedure:
+			controlServiceReportDenialsHandler.ServeHTTP(w, r)
+		case ControlServiceGetGrantsProcedure:
+			controlServiceGetGrantsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -205,6 +279,14 @@ func (UnimplementedControlServiceHandler) Renew(context.Context, *api.RenewReque
 
 func (UnimplementedControlServiceHandler) ReportStatus(context.Context, *api.ReportStatusRequest) (*api.ReportStatusResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.ControlService.ReportStatus is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.ControlService.ReportDenials is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.ControlService.GetGrants is not implemented"))
 }
 
 // NodeAgentServiceClient is a client for the wasmatrix.v1.NodeAgentService service.
@@ -231,6 +313,12 @@ type NodeAgentServiceClient interface {
 	// PrepareModule offers a module that the node may soon be asked to run, to be
 	// fetched and compiled ahead. It answers at once; the node may decline.
 	PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error)
+	// SetGrants replaces the assignments of instances. It answers once every call
+	// under way that they no longer allow has ended. Orders that were composed before
+	// its index are refused from then on, since they may say what was revoked.
+	SetGrants(context.Context, *api.SetGrantsRequest) (*api.SetGrantsResponse, error)
+	// SetProviders tells which providers there are, and where.
+	SetProviders(context.Context, *api.SetProvidersRequest) (*api.SetProvidersResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error)
 }
@@ -297,6 +385,18 @@ func NewNodeAgentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(nodeAgentServiceMethods.ByName("PrepareModule")),
 			connect.WithClientOptions(opts...),
 		),
+		setGrants: connect.NewClient[api.SetGrantsRequest, api.SetGrantsResponse](
+			httpClient,
+			baseURL+NodeAgentServiceSetGrantsProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("SetGrants")),
+			connect.WithClientOptions(opts...),
+		),
+		setProviders: connect.NewClient[api.SetProvidersRequest, api.SetProvidersResponse](
+			httpClient,
+			baseURL+NodeAgentServiceSetProvidersProcedure,
+			connect.WithSchema(nodeAgentServiceMethods.ByName("SetProviders")),
+			connect.WithClientOptions(opts...),
+		),
 		logs: connect.NewClient[api.StreamLogsRequest, api.StreamLogsResponse](
 			httpClient,
 			baseURL+NodeAgentServiceLogsProcedure,
@@ -316,6 +416,8 @@ type nodeAgentServiceClient struct {
 	getCrashDetails *connect.Client[api.GetCrashDetailsRequest, api.GetCrashDetailsResponse]
 	getUsage        *connect.Client[api.GetUsageRequest, api.GetUsageResponse]
 	prepareModule   *connect.Client[api.PrepareModuleRequest, api.PrepareModuleResponse]
+	setGrants       *connect.Client[api.SetGrantsRequest, api.SetGrantsResponse]
+	setProviders    *connect.Client[api.SetProvidersRequest, api.SetProvidersResponse]
 	logs            *connect.Client[api.StreamLogsRequest, api.StreamLogsResponse]
 }
 
@@ -387,6 +489,24 @@ func (c *nodeAgentServiceClient) PrepareModule(ctx context.Context, req *api.Pre
 	return nil, err
 }
 
+// SetGrants calls wasmatrix.v1.NodeAgentService.SetGrants.
+func (c *nodeAgentServiceClient) SetGrants(ctx context.Context, req *api.SetGrantsRequest) (*api.SetGrantsResponse, error) {
+	response, err := c.setGrants.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SetProviders calls wasmatrix.v1.NodeAgentService.SetProviders.
+func (c *nodeAgentServiceClient) SetProviders(ctx context.Context, req *api.SetProvidersRequest) (*api.SetProvidersResponse, error) {
+	response, err := c.setProviders.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Logs calls wasmatrix.v1.NodeAgentService.Logs.
 func (c *nodeAgentServiceClient) Logs(ctx context.Context, req *api.StreamLogsRequest) (*connect.ServerStreamForClient[api.StreamLogsResponse], error) {
 	return c.logs.CallServerStream(ctx, connect.NewRequest(req))
@@ -416,6 +536,12 @@ type NodeAgentServiceHandler interface {
 	// PrepareModule offers a module that the node may soon be asked to run, to be
 	// fetched and compiled ahead. It answers at once; the node may decline.
 	PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error)
+	// SetGrants replaces the assignments of instances. It answers once every call
+	// under way that they no longer allow has ended. Orders that were composed before
+	// its index are refused from then on, since they may say what was revoked.
+	SetGrants(context.Context, *api.SetGrantsRequest) (*api.SetGrantsResponse, error)
+	// SetProviders tells which providers there are, and where.
+	SetProviders(context.Context, *api.SetProvidersRequest) (*api.SetProvidersResponse, error)
 	// Logs is StreamLogs on the node that has the instance.
 	Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error
 }
@@ -478,6 +604,18 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 		connect.WithSchema(nodeAgentServiceMethods.ByName("PrepareModule")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeAgentServiceSetGrantsHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceSetGrantsProcedure,
+		svc.SetGrants,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("SetGrants")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeAgentServiceSetProvidersHandler := connect.NewUnaryHandlerSimple(
+		NodeAgentServiceSetProvidersProcedure,
+		svc.SetProviders,
+		connect.WithSchema(nodeAgentServiceMethods.ByName("SetProviders")),
+		connect.WithHandlerOptions(opts...),
+	)
 	nodeAgentServiceLogsHandler := connect.NewServerStreamHandlerSimple(
 		NodeAgentServiceLogsProcedure,
 		svc.Logs,
@@ -502,6 +640,10 @@ func NewNodeAgentServiceHandler(svc NodeAgentServiceHandler, opts ...connect.Han
 			nodeAgentServiceGetUsageHandler.ServeHTTP(w, r)
 		case NodeAgentServicePrepareModuleProcedure:
 			nodeAgentServicePrepareModuleHandler.ServeHTTP(w, r)
+		case NodeAgentServiceSetGrantsProcedure:
+			nodeAgentServiceSetGrantsHandler.ServeHTTP(w, r)
+		case NodeAgentServiceSetProvidersProcedure:
+			nodeAgentServiceSetProvidersHandler.ServeHTTP(w, r)
 		case NodeAgentServiceLogsProcedure:
 			nodeAgentServiceLogsHandler.ServeHTTP(w, r)
 		default:
@@ -543,6 +685,14 @@ func (UnimplementedNodeAgentServiceHandler) GetUsage(context.Context, *api.GetUs
 
 func (UnimplementedNodeAgentServiceHandler) PrepareModule(context.Context, *api.PrepareModuleRequest) (*api.PrepareModuleResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.PrepareModule is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) SetGrants(context.Context, *api.SetGrantsRequest) (*api.SetGrantsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.SetGrants is not implemented"))
+}
+
+func (UnimplementedNodeAgentServiceHandler) SetProviders(context.Context, *api.SetProvidersRequest) (*api.SetProvidersResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.NodeAgentService.SetProviders is not implemented"))
 }
 
 func (UnimplementedNodeAgentServiceHandler) Logs(context.Context, *api.StreamLogsRequest, *connect.ServerStream[api.StreamLogsResponse]) error {
