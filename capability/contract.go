@@ -145,6 +145,7 @@ type Exchange interface {
 	Response() (*Response, error)
 	// Read reads of the response's body, with [io.EOF] at its end.
 	Read(p []byte) (int, error)
+	// Close may be called more than once.
 	Close() error
 }
 
@@ -169,6 +170,6 @@ type Subscription interface {
 	// Receive waits for a message. It fails with the error of ctx, or with
 	// PROVIDER_UNAVAILABLE when no more will come.
 	Receive(ctx context.Context) (Message, error)
-	// Close ends it, and Receive with it.
+	// Close ends it, and Receive with it. It may be called more than once.
 	Close() error
 }
