@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -21,8 +22,9 @@ type Client struct {
 	incarnation uint64
 	epoch       uint64
 	exclusive   bool
-	calls       *rate.Limiter
-	bytes       *rate.Limiter
+	budget      sync.Once     // makes calls and bytes: most instances never call
+	calls       *rate.Limiter // begun a second
+	bytes       *rate.Limiter // a second
 
 	mu     sync.Mutex
 	closed bool
@@ -46,8 +48,6 @@ type grant struct {
 func (g *Gate) NewClient(set *wasmatrix.GrantSet) *Client {
 	c := &Client{
 		gate: g, instance: set.Instance, incarnation: set.Incarnation, epoch: set.Epoch, exclusive: set.Exclusive,
-		calls: rate.NewLimiter(rate.Limit(g.limits.Calls), g.limits.Calls),
-		bytes: rate.NewLimiter(rate.Limit(g.limits.Bytes), g.limits.Bytes),
 	}
 	c.replace(set)
 	g.mu.Lock()
@@ -94,7 +94,7 @@ func (c *Client) replace(set *wasmatrix.GrantSet) []*grant {
 			delete(before, a.ID)
 			continue
 		}
-		c.grants[a.ID] = &grant{scope: c.scope(a), typ: a.Type, passes: make(map[*pass]struct{}), ended: make(chan struct{})}
+		c.grants[a.ID] = &grant{scope: c.scope(a), typ: a.Type, ended: make(chan struct{})}
 	}
 	for _, g := range before {
 		c.end(g, errRevoked)
@@ -111,10 +111,10 @@ func (c *Client) scope(a *wasmatrix.Assignment) *Scope {
 }
 
 // end revokes a grant. The caller holds mu.
-func (c *Client) end(g *grant, why error) {
+func (c *Client) end(g *grant, why *wasmatrix.Error) {
 	g.revoked = true
 	for p := range g.passes {
-		p.cancel(why)
+		p.abort(why)
 	}
 	if len(g.passes) == 0 {
 		close(g.ended)
@@ -150,7 +150,7 @@ func (c *Client) lapse() {
 	defer c.mu.Unlock()
 	for _, g := range c.grants {
 		for p := range g.passes {
-			p.cancel(errLapsed)
+			p.abort(errLapsed)
 		}
 	}
 }
@@ -187,9 +187,15 @@ type pass struct {
 	client *Client
 	grant  *grant
 	op     *operation
-	cancel context.CancelCauseFunc
-	stop   context.CancelFunc // of the deadline
+	cancel context.CancelFunc
+	why    atomic.Pointer[wasmatrix.Error] // it was ended from outside
 	once   sync.Once
+}
+
+// abort ends the call from outside.
+func (p *pass) abort(why *wasmatrix.Error) {
+	p.why.CompareAndSwap(nil, why)
+	p.cancel()
 }
 
 // admit is the gate: every capability call of every guest passes here, and
@@ -199,6 +205,10 @@ func (c *Client) admit(ctx context.Context, id wasmatrix.CapabilityID, op *opera
 	if !c.gate.alive() {
 		return nil, errLapsed
 	}
+	c.budget.Do(func() {
+		c.calls = rate.NewLimiter(rate.Limit(c.gate.limits.Calls), c.gate.limits.Calls)
+		c.bytes = rate.NewLimiter(rate.Limit(c.gate.limits.Bytes), c.gate.limits.Bytes)
+	})
 	c.mu.Lock()
 	g := c.grants[id]
 	why := ""
@@ -223,10 +233,13 @@ func (c *Client) admit(ctx context.Context, id wasmatrix.CapabilityID, op *opera
 		return nil, wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the instance has made too many calls, or sent too many bytes, within a second")
 	}
 	p := &pass{client: c, grant: g, op: op}
-	inner, cancel := context.WithCancelCause(ctx)
-	p.Context, p.cancel = inner, cancel
-	if !op.lasts {
-		p.Context, p.stop = context.WithTimeout(inner, c.gate.limits.Deadline)
+	if op.lasts {
+		p.Context, p.cancel = context.WithCancel(ctx)
+	} else {
+		p.Context, p.cancel = context.WithTimeout(ctx, c.gate.limits.Deadline)
+	}
+	if g.passes == nil {
+		g.passes = make(map[*pass]struct{})
 	}
 	g.passes[p] = struct{}{}
 	c.open++
@@ -239,10 +252,7 @@ func (c *Client) admit(ctx context.Context, id wasmatrix.CapabilityID, op *opera
 // done ends a call. It may be called more than once.
 func (p *pass) done() {
 	p.once.Do(func() {
-		if p.stop != nil {
-			p.stop()
-		}
-		p.cancel(nil)
+		p.cancel()
 		c := p.client
 		c.gate.open.Add(-1)
 		c.mu.Lock()
@@ -259,29 +269,26 @@ func (p *pass) done() {
 // verdict is what becomes of a call that its provider has answered with err: a
 // call that lost its ground meanwhile has failed, whatever the answer was.
 func (p *pass) verdict(err error) error {
-	cause := context.Cause(p.Context)
-	for _, why := range []error{errRevoked, errClosed, errLapsed} {
-		if cause == why { //nolint:errorlint // these very values are the causes
-			return p.withOutcome(why)
-		}
-	}
+	why := p.why.Load()
 	switch {
+	case why != nil:
+		return unknown(why)
 	case err == nil && !p.client.gate.alive():
-		return p.withOutcome(errLapsed)
+		return unknown(errLapsed)
 	case err == nil:
 		return nil
 	case wasmatrix.CodeOf(err) == wasmatrix.CodePermissionDenied:
 		_ = p.client.deny(p.grant.scope.Capability, p.op, "refused by the provider") // err says more, to the guest
 		return err
 	case p.Err() != nil && wasmatrix.CodeOf(err) == wasmatrix.CodeInternal:
-		return p.withOutcome(wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call took too long: %w", err))
+		return unknown(wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call took too long: %w", err))
 	}
 	return err
 }
 
-// withOutcome says that a call may have had its effect.
-func (p *pass) withOutcome(err error) error {
-	return wasmatrix.AsError(err).With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
+// unknown says that a call may have had its effect.
+func unknown(err *wasmatrix.Error) error {
+	return err.With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
 }
 
 // deny notes a refusal and returns it.

@@ -141,7 +141,7 @@ func (s *subscription) Receive(ctx context.Context) (Message, error) {
 		case wasmatrix.CodeOf(err) != wasmatrix.CodeProviderUnavailable:
 			return Message{}, p.verdict(err)
 		}
-		p.cancel(nil)
+		p.cancel()
 		s.mu.Lock()
 		if s.inner == inner {
 			s.inner = nil

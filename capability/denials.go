@@ -70,20 +70,3 @@ func (d *denials) take(n int) []wasmatrix.Denial {
 	d.order = append(d.order[:0], d.order[n:]...)
 	return taken
 }
-
-func (d *denials) putBack(list []wasmatrix.Denial) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, one := range list {
-		k := denialKind{one.Instance, one.Epoch, one.Capability, one.Operation, one.Reason}
-		if now := d.kinds[k]; now != nil {
-			now.Count += one.Count
-		} else if len(d.kinds) < maxDenials {
-			if d.kinds == nil {
-				d.kinds = make(map[denialKind]*wasmatrix.Denial)
-			}
-			d.kinds[k] = &one
-			d.order = append(d.order, k)
-		}
-	}
-}

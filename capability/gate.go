@@ -97,6 +97,3 @@ func (g *Gate) Stats() Stats {
 // Denials takes what has been refused since the last call, at most n kinds of
 // it, each of them once with its count.
 func (g *Gate) Denials(n int) []wasmatrix.Denial { return g.denials.take(n) }
-
-// PutBack returns denials that could not be told, so that they are taken again.
-func (g *Gate) PutBack(d []wasmatrix.Denial) { g.denials.putBack(d) }

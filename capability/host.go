@@ -10,8 +10,8 @@ import (
 // HostConfig configures what [NewHost] makes. Both are required.
 type HostConfig struct {
 	// Grants returns what an instance was given, by a state that has the log index
-	// min, or nil where it holds no place on any node.
-	Grants    func(ctx context.Context, id wasmatrix.InstanceID, min uint64) (*wasmatrix.GrantSet, error)
+	// atLeast, or nil where it holds no place on any node.
+	Grants    func(ctx context.Context, id wasmatrix.InstanceID, atLeast uint64) (*wasmatrix.GrantSet, error)
 	Providers Providers
 }
 
