@@ -182,7 +182,7 @@ func TestRealGuests(t *testing.T) {
 		t.Errorf("stack %s", got)
 	}
 	lacks := w.c.reports("lacks")
-	if got := lacks[0].Crash.Message; !strings.Contains(got, "env.abort") || !strings.Contains(got, "wasmatrix.kv_get") {
+	if got := lacks[0].Crash.Message; !strings.Contains(got, "env.abort") || !strings.Contains(got, "wasmatrix.kv_rename") {
 		t.Errorf("message %q", got)
 	}
 	// What the guest said is kept here, and is no part of any report.

@@ -50,7 +50,7 @@ func (r *reactor) probe(words ...uint32) (int32, []byte) {
 
 // The first word of a probe.
 const (
-	inputLen, inputRead, outputWrite = 0, 1, 2
+	askLen, askRead, askWrite = 0, 1, 2
 )
 
 func TestFunctionsOfBytesKeepWithinTheGuestsMemory(t *testing.T) {
@@ -63,36 +63,36 @@ func TestFunctionsOfBytesKeepWithinTheGuestsMemory(t *testing.T) {
 		words []uint32
 		want  int32
 	}{
-		{"length", []uint32{inputLen, 0, 0, 0}, 16},
-		{"length of less", []uint32{inputLen}, 4},
-		{"all", []uint32{inputRead, 0, 100, 16}, 16},
-		{"more than there is", []uint32{inputRead, 4, 100, 1 << 31}, 12},
-		{"nothing", []uint32{inputRead, 0, 100, 0}, 0},
-		{"at the end", []uint32{inputRead, 16, 100, 4}, 0},
-		{"beyond the end", []uint32{inputRead, 17, 100, 4}, 0},
-		{"far beyond the end", []uint32{inputRead, 1<<32 - 1, 100, 1<<32 - 1}, 0},
-		{"beyond the end, to nowhere", []uint32{inputRead, 16, 1<<32 - 1, 4}, 0},
-		{"to the memory's last bytes", []uint32{inputRead, 0, size - 16, 16}, 16},
-		{"to one behind", []uint32{inputRead, 0, size - 15, 16}, bounds},
-		{"what is there fits", []uint32{inputRead, 12, size - 4, 1 << 20}, 4},
-		{"to the end", []uint32{inputRead, 0, size, 1}, bounds},
-		{"to where the address wraps", []uint32{inputRead, 0, 1<<32 - 1, 16}, bounds},
-		{"write", []uint32{outputWrite, 0, 16, 16}, 0},
-		{"write nothing", []uint32{outputWrite, 0, size, 0}, 0},
-		{"write the last byte", []uint32{outputWrite, 0, size - 1, 1}, 0},
-		{"write one behind", []uint32{outputWrite, 0, size - 1, 2}, bounds},
-		{"write nothing from beyond", []uint32{outputWrite, 0, size + 1, 0}, bounds},
-		{"write from where the address wraps", []uint32{outputWrite, 0, 1<<32 - 1, 16}, bounds},
-		{"write the largest", []uint32{outputWrite, 0, 0, wasmatrix.MaxInvokeData}, bounds},
-		{"write more than the host takes", []uint32{outputWrite, 0, 0, wasmatrix.MaxInvokeData + 1}, -int32(abi.ErrTooLarge)},
-		{"write what no length can be", []uint32{outputWrite, 0, 0, 1<<32 - 1}, -int32(abi.ErrTooLarge)},
+		{"length", []uint32{askLen, 0, 0, 0}, 16},
+		{"length of less", []uint32{askLen}, 4},
+		{"all", []uint32{askRead, 0, 100, 16}, 16},
+		{"more than there is", []uint32{askRead, 4, 100, 1 << 31}, 12},
+		{"nothing", []uint32{askRead, 0, 100, 0}, 0},
+		{"at the end", []uint32{askRead, 16, 100, 4}, 0},
+		{"beyond the end", []uint32{askRead, 17, 100, 4}, 0},
+		{"far beyond the end", []uint32{askRead, 1<<32 - 1, 100, 1<<32 - 1}, 0},
+		{"beyond the end, to nowhere", []uint32{askRead, 16, 1<<32 - 1, 4}, 0},
+		{"to the memory's last bytes", []uint32{askRead, 0, size - 16, 16}, 16},
+		{"to one behind", []uint32{askRead, 0, size - 15, 16}, bounds},
+		{"what is there fits", []uint32{askRead, 12, size - 4, 1 << 20}, 4},
+		{"to the end", []uint32{askRead, 0, size, 1}, bounds},
+		{"to where the address wraps", []uint32{askRead, 0, 1<<32 - 1, 16}, bounds},
+		{"write", []uint32{askWrite, 0, 16, 16}, 0},
+		{"write nothing", []uint32{askWrite, 0, size, 0}, 0},
+		{"write the last byte", []uint32{askWrite, 0, size - 1, 1}, 0},
+		{"write one behind", []uint32{askWrite, 0, size - 1, 2}, bounds},
+		{"write nothing from beyond", []uint32{askWrite, 0, size + 1, 0}, bounds},
+		{"write from where the address wraps", []uint32{askWrite, 0, 1<<32 - 1, 16}, bounds},
+		{"write the largest", []uint32{askWrite, 0, 0, wasmatrix.MaxInvokeData}, bounds},
+		{"write more than the host takes", []uint32{askWrite, 0, 0, wasmatrix.MaxInvokeData + 1}, -int32(abi.ErrTooLarge)},
+		{"write what no length can be", []uint32{askWrite, 0, 0, 1<<32 - 1}, -int32(abi.ErrTooLarge)},
 	} {
 		got, out := r.probe(tt.words...)
 		if got != tt.want {
 			t.Errorf("%s: the guest was told %d, want %d", tt.name, got, tt.want)
 		}
 		want := 0
-		if tt.words[0] == outputWrite && tt.want == 0 {
+		if tt.words[0] == askWrite && tt.want == 0 {
 			want = int(tt.words[3])
 		}
 		if len(out) != want {
@@ -103,14 +103,14 @@ func TestFunctionsOfBytesKeepWithinTheGuestsMemory(t *testing.T) {
 	if _, err := r.call("store", "65532", "305419896"); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := r.probe(inputRead, 0, size-4, 16); got != bounds {
+	if got, _ := r.probe(askRead, 0, size-4, 16); got != bounds {
 		t.Fatalf("told %d", got)
 	}
 	if res, err := r.call("load", "65532"); err != nil || res.Results[0].Text != "305419896" {
 		t.Errorf("the memory has %v, %v", res.Results, err)
 	}
 	// What is written is copied at once: the guest has the words still there.
-	if got, out := r.probe(outputWrite, 0, 16, 16); got != 0 || !bytes.Equal(out, []byte{2, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0}) {
+	if got, out := r.probe(askWrite, 0, 16, 16); got != 0 || !bytes.Equal(out, []byte{2, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 16, 0, 0, 0}) {
 		t.Errorf("told %d, output %v", got, out)
 	}
 }

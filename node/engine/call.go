@@ -8,7 +8,6 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/wasmatrix/wasmatrix"
-	"github.com/wasmatrix/wasmatrix/abi"
 )
 
 // Call is an invocation on its way to a reactor.
@@ -27,43 +26,15 @@ type Call struct {
 // pending is the call under way.
 type pending struct {
 	*Call
+	outer  context.Context //nolint:containedctx // of the run
 	output []byte
-}
-
-// read copies input to the guest.
-func (p *pending) read(mem api.Memory, offset, ptr, n uint32) int32 {
-	if uint64(offset) >= uint64(len(p.Data)) {
-		return 0
-	}
-	from := p.Data[offset:]
-	from = from[:min(uint64(len(from)), uint64(n))]
-	if mem == nil || !mem.Write(ptr, from) {
-		return -int32(abi.ErrBounds)
-	}
-	return int32(len(from))
-}
-
-// write takes output from the guest.
-func (p *pending) write(mem api.Memory, ptr, n uint32) int32 {
-	if uint64(len(p.output))+uint64(n) > wasmatrix.MaxInvokeData {
-		return -int32(abi.ErrTooLarge)
-	}
-	if mem == nil {
-		return -int32(abi.ErrBounds)
-	}
-	b, ok := mem.Read(ptr, n)
-	if !ok {
-		return -int32(abi.ErrBounds)
-	}
-	p.output = append(p.output, b...)
-	return 0
 }
 
 var errCallDeadline = errors.New("the deadline of an invocation passed")
 
 // serve executes the calls of a reactor until it is to end.
 func (s *shared) serve(x *execution, mod api.Module, calls <-chan *Call) Exit {
-	for {
+	for !x.pushing() {
 		select {
 		case <-x.Done():
 			return interrupted(x.Context)
@@ -76,6 +47,7 @@ func (s *shared) serve(x *execution, mod api.Module, calls <-chan *Call) Exit {
 			}
 		}
 	}
+	return s.serveMessages(x, mod, calls)
 }
 
 // invoke executes one call. It reports whether that has ended the run, and how.
@@ -87,7 +59,7 @@ func (s *shared) invoke(x *execution, mod api.Module, c *Call) (exit Exit, ended
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			exit, ended = x.e.recovered(r), true
+			exit, ended = x.s.e.recovered(r), true
 		}
 		if !answered {
 			answer(wasmatrix.InvocationResult{}, exit.Err())
@@ -103,8 +75,11 @@ func (s *shared) invoke(x *execution, mod api.Module, c *Call) (exit Exit, ended
 	outer := x.Context
 	ctx, cancel := context.WithDeadlineCause(outer, c.Deadline, errCallDeadline)
 	defer cancel()
-	x.Context, x.call = ctx, &pending{Call: c}
-	defer func() { x.Context, x.call = outer, nil }()
+	x.Context, x.call = ctx, &pending{Call: c, outer: outer}
+	defer func() {
+		x.Context, x.call = outer, nil
+		x.rest()
+	}()
 	fuel, used := x.spent, x.share.Used()
 	err = x.enter()
 	if err == nil {

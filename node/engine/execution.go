@@ -15,9 +15,10 @@ import (
 type execution struct {
 	context.Context // of the run, or of the call under way
 
-	e     *Engine
+	s     *shared
 	share *cpu.Share
 	mem   *memory
+	caps  Capabilities
 
 	budget  uint64 // fuel that the run may use; 0 is no bound
 	spent   uint64 // up to the last safe point
@@ -27,6 +28,7 @@ type execution struct {
 	resumed time.Time
 
 	call *pending // the invocation under way, or nil
+	held *held    // or nil
 
 	before time.Duration // that the share had used
 	undo   []func()      // what ends with the execution, in reverse
@@ -35,7 +37,7 @@ type execution struct {
 // newExecution makes what a run of the module needs. It is followed by end.
 func (m *Module) newExecution(ctx context.Context, cfg *RunConfig) *execution {
 	e := m.s.e
-	x := &execution{e: e, share: cfg.Share, mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables), budget: cfg.Fuel, slice: firstSlice}
+	x := &execution{s: m.s, share: cfg.Share, caps: cfg.Capabilities, mem: newMemory(&e.memory, cfg.MemoryLimit, m.s.tables), budget: cfg.Fuel, slice: firstSlice}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(e.ctx, func() { cancel(errClosed()) }) //nolint:contextcheck // the engine ends the run as well
 	x.undo = append(x.undo, func() { cancel(nil) }, func() { stop() })
@@ -43,6 +45,9 @@ func (m *Module) newExecution(ctx context.Context, cfg *RunConfig) *execution {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.Deadline, errDeadline)
 		x.undo = append(x.undo, cancel)
+	}
+	if x.caps == nil {
+		x.caps = denied{}
 	}
 	if x.share == nil {
 		x.share = e.Share(cfg.CPU)
@@ -56,6 +61,9 @@ func (m *Module) newExecution(ctx context.Context, cfg *RunConfig) *execution {
 // the guest is executing.
 func (x *execution) end(exit *Exit) {
 	x.leave()
+	if x.held != nil {
+		x.held.release()
+	}
 	exit.MemoryPeak, exit.Fuel, exit.CPU = x.mem.peak, x.spent, x.share.Used()-x.before
 	x.mem.release()
 	for _, undo := range slices.Backward(x.undo) {

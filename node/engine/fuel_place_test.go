@@ -19,7 +19,7 @@ func TestABudgetIsUsedUpAtOnePlace(t *testing.T) {
 		for i := 0; want <= budget; i++ {
 			want += uint64(costs[i%len(costs)])
 		}
-		x := &execution{Context: t.Context(), e: e, share: e.cores.Join(1000), budget: budget}
+		x := &execution{Context: t.Context(), s: &shared{e: e}, share: e.cores.Join(1000), budget: budget}
 		defer x.share.Leave()
 		if err := x.enter(); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
-	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/node/meter"
 )
 
@@ -54,40 +53,6 @@ func (e *Engine) meterHost() wazero.HostModuleBuilder {
 			stack[0] = api.EncodeI32(-1)
 		}
 	}), []api.ValueType{i32, i32, i32}, []api.ValueType{i32}).Export(meter.FuncGrowTable)
-	return b
-}
-
-// abiHost is what package abi describes.
-func (e *Engine) abiHost() wazero.HostModuleBuilder {
-	b := e.runtime.NewHostModuleBuilder(abi.Module)
-	export := func(name string, params int, f func(x *execution, mod api.Module, p []uint64) int32) {
-		types := make([]api.ValueType, params)
-		for i := range types {
-			types[i] = i32
-		}
-		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
-			stack[0] = api.EncodeI32(f(executionOf(ctx), mod, stack))
-		}), types, []api.ValueType{i32}).Export(name)
-	}
-	export(abi.InputLen, 0, func(x *execution, _ api.Module, _ []uint64) int32 {
-		if x.call == nil {
-			return 0
-		}
-		return int32(len(x.call.Data))
-	})
-	export(abi.InputRead, 3, func(x *execution, mod api.Module, p []uint64) int32 {
-		offset, ptr, n := uint32(p[0]), uint32(p[1]), uint32(p[2])
-		if x.call == nil || !x.call.Bytes {
-			return -int32(abi.ErrNoCall)
-		}
-		return x.call.read(memoryOf(mod), offset, ptr, n)
-	})
-	export(abi.OutputWrite, 2, func(x *execution, mod api.Module, p []uint64) int32 {
-		if x.call == nil || !x.call.Bytes {
-			return -int32(abi.ErrNoCall)
-		}
-		return x.call.write(memoryOf(mod), uint32(p[0]), uint32(p[1]))
-	})
 	return b
 }
 

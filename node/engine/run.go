@@ -53,6 +53,8 @@ type RunConfig struct {
 	// Calls are invocations, which a reactor takes one at a time while it runs.
 	// A command takes none. It may be nil.
 	Calls <-chan *Call
+	// Capabilities carries out what the guest asks for; nil denies all of it.
+	Capabilities Capabilities
 	// OnRunning is called at most once, from the goroutine of the run: before
 	// the first instruction of a command's _start, or after a reactor's
 	// _initialize. It may be nil.
@@ -122,6 +124,7 @@ func (s *shared) run(x *execution, cfg *RunConfig) Exit {
 		}
 	}
 	x.leave()
+	x.rest()
 	if cfg.OnRunning != nil {
 		cfg.OnRunning()
 	}
@@ -143,7 +146,7 @@ const stackPart = 32
 
 // allowStack gives the guest its budget of nested calls.
 func (x *execution) allowStack(mod api.Module) {
-	x.stack = max(meter.MinStack, min(x.e.maxStack, x.mem.limit/stackPart))
+	x.stack = max(meter.MinStack, min(x.s.e.maxStack, x.mem.limit/stackPart))
 	if g, ok := mod.ExportedGlobal(meter.ExportDepth).(api.MutableGlobal); ok {
 		g.Set(g.Get() + x.stack - meter.MinStack)
 	}

@@ -316,7 +316,7 @@ func TestImports(t *testing.T) {
 	if wasmatrix.CodeOf(err) != wasmatrix.CodeWasmRuntime {
 		t.Errorf("error %v", err)
 	}
-	for _, name := range []string{"env.abort", abi.WASI + ".sock_open", "wasmatrix.kv_get"} {
+	for _, name := range []string{"env.abort", abi.WASI + ".sock_open", "wasmatrix.kv_rename"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not in %v", name, err)
 		}

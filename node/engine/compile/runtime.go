@@ -35,8 +35,6 @@ var wasiFunctions = set(
 	"sock_recv", "sock_send", "sock_shutdown",
 )
 
-var abiFunctions = set(abi.InputLen, abi.InputRead, abi.OutputWrite)
-
 func set(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
 	for _, n := range names {
@@ -51,7 +49,8 @@ func allowed(module, name string) bool {
 	case abi.WASI:
 		return wasiFunctions[name]
 	case abi.Module:
-		return abiFunctions[name]
+		_, ok := abi.Functions[name]
+		return ok
 	default:
 		return false
 	}

@@ -1,6 +1,6 @@
 ;; Imports what nobody provides.
 (module
-  (import "wasmatrix" "kv_get" (func (param i32 i32) (result i32)))
+  (import "wasmatrix" "kv_rename" (func (param i32 i32) (result i32)))
   (import "env" "abort" (func))
   (import "wasi_snapshot_preview1" "sock_open" (func (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))
