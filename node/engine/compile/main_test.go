@@ -1,9 +1,9 @@
 package compile
 
 import (
-	"encoding/json"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
