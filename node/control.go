@@ -34,6 +34,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer context.AfterFunc(n.life, cancel)() //nolint:contextcheck // the life of the node, beside that of the caller
 	var reporter sync.WaitGroup
 	reporter.Go(func() { n.sendReports(ctx) })
+	reporter.Go(func() { n.sendDenials(ctx) })
+	reporter.Go(func() { n.watchLease(ctx) })
 	n.keepLease(ctx)
 	reporter.Wait()
 	return nil
@@ -137,6 +139,7 @@ func (n *Node) granted(sent time.Time, l wasmatrix.Lease) {
 	}
 	n.term = l.Term
 	n.lease.extend(sent, time.Duration(l.TTL))
+	poke(n.leased)
 }
 
 // setEnrolled says whether reports may be sent. It returns its argument.
@@ -174,8 +177,11 @@ func (l *lease) extend(sent time.Time, ttl time.Duration) {
 	}
 }
 
-func (l *lease) valid(now time.Time) bool {
+func (l *lease) valid(now time.Time) bool { return now.Before(l.end()) }
+
+// end is when the lease runs out, or has.
+func (l *lease) end() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return now.Before(l.until)
+	return l.until
 }

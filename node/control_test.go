@@ -209,7 +209,7 @@ func TestShutdown(t *testing.T) {
 		if err := n.Shutdown(hasty); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("shutdown in haste: %v", err)
 		}
-		if err := n.Execute(t.Context(), 1, "boot-1", nil); wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication {
+		if err := n.Execute(t.Context(), 1, "boot-1", 0, nil); wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication {
 			t.Errorf("order during shutdown: %v", err)
 		}
 		for range 2 {
@@ -304,7 +304,7 @@ func TestNewChecksItsConfig(t *testing.T) {
 func TestALeaseOfAnOlderTermIsWorthNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := idleNode(t, Config{Control: newControl(), guests: &guests{run: stay}})
-		if err := n.Execute(t.Context(), 5, "boot-1", nil); err != nil {
+		if err := n.Execute(t.Context(), 5, "boot-1", 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		n.granted(time.Now(), wasmatrix.Lease{TTL: int64(time.Second), Term: 4})

@@ -10,10 +10,11 @@ import (
 // Execute takes orders in and returns before they are carried out. Orders of an
 // epoch older than what the node knows, and repeated ones, change nothing;
 // where the node has already stated what became of the instance, a repeated
-// order makes it state that again for a while. CONFLICT means that the orders are for
-// another process, or of a leader that has been succeeded; nothing was taken in
-// then, nor with any other error.
-func (n *Node) Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error {
+// order makes it state that again for a while. Index is that of the state which the
+// orders were read from. CONFLICT means that the orders are for another process, of a
+// leader that has been succeeded, or of a state before that of the last SetGrants;
+// nothing was taken in then, nor with any other error.
+func (n *Node) Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, index uint64, orders []wasmatrix.Order) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -22,7 +23,7 @@ func (n *Node) Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, 
 			return err
 		}
 	}
-	ended, err := n.takeIn(term, boot, orders)
+	ended, err := n.takeIn(term, boot, index, orders)
 	for _, in := range ended {
 		in.cancel()
 	}
@@ -45,17 +46,14 @@ func checkOrder(o *wasmatrix.Order) error {
 }
 
 // takeIn does what Execute says, and returns the instances to cancel.
-func (n *Node) takeIn(term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) ([]*instance, error) {
+func (n *Node) takeIn(term uint64, boot wasmatrix.BootID, index uint64, orders []wasmatrix.Order) ([]*instance, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if boot != n.cfg.Boot {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "orders for boot %s of node %s, which is boot %s", boot, n.cfg.ID, n.cfg.Boot)
-	}
-	if err := n.fence(term); err != nil {
+	if err := n.obeys(term, boot); err != nil {
 		return nil, err
 	}
-	if n.closing {
-		return nil, wasmatrix.Errorf(wasmatrix.CodeCommunication, "node %s is shutting down", n.cfg.ID)
+	if index < n.floor {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "orders of the state at index %d: node %s has grants of index %d", index, n.cfg.ID, n.floor)
 	}
 	var ended []*instance
 	for i := range orders {
@@ -73,6 +71,21 @@ func (n *Node) takeIn(term uint64, boot wasmatrix.BootID, orders []wasmatrix.Ord
 		}
 	}
 	return ended, nil
+}
+
+// obeys checks that what a leader of a term tells the process of a boot is for
+// this one, which is not about to end. The caller holds mu.
+func (n *Node) obeys(term uint64, boot wasmatrix.BootID) error {
+	if boot != n.cfg.Boot {
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "meant for boot %s of node %s, which is boot %s", boot, n.cfg.ID, n.cfg.Boot)
+	}
+	if err := n.fence(term); err != nil {
+		return err
+	}
+	if n.closing {
+		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "node %s is shutting down", n.cfg.ID)
+	}
+	return nil
 }
 
 // fence refuses terms below the highest that was seen. The caller holds mu.
@@ -94,6 +107,9 @@ func (n *Node) start(o *wasmatrix.Order, cur *instance) {
 		return
 	}
 	in := &instance{id: o.Instance, epoch: o.Epoch, spec: o.Spec, attempt: 1}
+	if in.grants = o.Grants; in.grants == nil {
+		in.grants = &wasmatrix.GrantSet{Instance: o.Instance, Epoch: o.Epoch, Exclusive: o.Spec.Exclusive}
+	}
 	var prev <-chan struct{}
 	if g := n.ended.byID[o.Instance]; g != nil {
 		if g.epoch >= o.Epoch && time.Since(g.dug) < lateOrder {
@@ -201,7 +217,11 @@ func (n *Node) Holding() []wasmatrix.Holding {
 func (n *Node) holding() []wasmatrix.Holding {
 	list := make([]wasmatrix.Holding, 0, len(n.instances))
 	for id, in := range n.instances {
-		list = append(list, wasmatrix.Holding{Instance: id, Epoch: in.epoch, Status: in.status})
+		h := wasmatrix.Holding{Instance: id, Epoch: in.epoch, Status: in.status}
+		if in.client != nil {
+			h.GrantsIndex = in.client.Index()
+		}
+		list = append(list, h)
 	}
 	return list
 }

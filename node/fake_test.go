@@ -41,7 +41,8 @@ type control struct {
 	registrations []wasmatrix.Registration
 	renewals      int
 	batches       []int
-	log           []wasmatrix.Report // every report that arrived
+	log           []wasmatrix.Report            // every report that arrived
+	denials       map[uint64][]wasmatrix.Denial // by batch
 	known         map[wasmatrix.InstanceID]*wasmatrix.Instance
 }
 
@@ -117,6 +118,20 @@ func (c *control) Report(_ context.Context, _ wasmatrix.NodeID, _ wasmatrix.Boot
 		c.apply(r)
 	}
 	return nil
+}
+
+func (c *control) ReportDenials(_ context.Context, _ wasmatrix.NodeID, _ wasmatrix.BootID, seq uint64, denials []wasmatrix.Denial) error {
+	err := c.call("denials", nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return errAway
+	}
+	if c.denials == nil {
+		c.denials = make(map[uint64][]wasmatrix.Denial)
+	}
+	c.denials[seq] = denials
+	return err
 }
 
 // apply is what the state machine does with a report, reduced. The caller holds
@@ -356,7 +371,7 @@ func forgetOrder(id wasmatrix.InstanceID, epoch uint64) wasmatrix.Order {
 
 func execute(t testing.TB, n *Node, orders ...wasmatrix.Order) {
 	t.Helper()
-	if err := n.Execute(context.Background(), 1, n.cfg.Boot, orders); err != nil {
+	if err := n.Execute(context.Background(), 1, n.cfg.Boot, 0, orders); err != nil {
 		t.Fatal(err)
 	}
 }

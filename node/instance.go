@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 )
 
@@ -13,6 +14,9 @@ type instance struct {
 	epoch uint64
 	spec  *wasmatrix.Spec // nil where only a stop is known of it
 	logs  *logRing
+
+	grants *wasmatrix.GrantSet // that it begins with; nil where only a stop is known of it
+	client *capability.Client  // by which its guest calls providers, made at the launch
 
 	// calls hands invocations to the guest that runs. Who waits to send is the
 	// queue: channels serve those in order.
@@ -46,6 +50,9 @@ func (n *Node) launch(in *instance, prev <-chan struct{}) {
 	in.ctx, in.cancel = context.WithCancel(n.guests)
 	in.done = make(chan struct{})
 	in.calls, in.commands = make(chan *engine.Call), make(chan struct{})
+	if in.grants != nil {
+		in.client, in.grants = n.gate.NewClient(in.grants), nil
+	}
 	in.status = wasmatrix.StatusStarting
 	if in.logs == nil {
 		in.logs = newLogRing(&n.logs)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/node/cpu"
 	"github.com/wasmatrix/wasmatrix/node/engine"
 )
@@ -23,6 +24,17 @@ type ControlPlane interface {
 	Renew(context.Context, wasmatrix.NodeID, wasmatrix.BootID) (wasmatrix.Lease, error)
 	// Report returns nil when the reports are replicated, or known to be old.
 	Report(context.Context, wasmatrix.NodeID, wasmatrix.BootID, []wasmatrix.Report) error
+	// ReportDenials returns nil when the denials are facts. Seq counts the batches
+	// of a boot, so that a repeated one has its effect once.
+	ReportDenials(ctx context.Context, id wasmatrix.NodeID, boot wasmatrix.BootID, seq uint64, denials []wasmatrix.Denial) error
+}
+
+// Providers are the capability providers of this node.
+type Providers interface {
+	capability.Providers
+	// Update tells which providers there are, all of them. Calls come one at a time,
+	// in order, and must not block.
+	Update([]wasmatrix.PlacedProvider)
 }
 
 // Modules gives the bytes of a module, verified against its digest. Errors that
@@ -44,6 +56,11 @@ type Config struct {
 	Modules Modules
 	Engine  *engine.Engine // stays the caller's, who closes it after the node
 	Logger  hclog.Logger   // nil discards
+
+	// Providers carry out the capability calls of guests; nil has none.
+	Providers Providers
+	// Capabilities bounds what one instance may ask of them.
+	Capabilities capability.Limits
 
 	LogRing  int // bytes of output kept for each instance; 0 means 64 KiB
 	LogRate  int // bytes of output taken from each instance a second, the rest is dropped; 0 means 1 MiB
@@ -100,6 +117,8 @@ type Node struct {
 	log    hclog.Logger
 	starts chan struct{} // one element for each instance that is being instantiated
 	lease  lease
+	leased chan struct{} // one element: a lease was granted
+	gate   *capability.Gate
 	logs   logLimits
 
 	guests     context.Context // ends when the guests are to end
@@ -118,6 +137,8 @@ type Node struct {
 	mu        sync.Mutex // guards all below, and the fields of instances that say so
 	closing   bool
 	term      uint64 // highest that was seen
+	floor     uint64 // orders composed at a lower log index may say what was revoked
+	placed    uint64 // log index of the providers that are known
 	enrolled  bool   // the leader has this node's registration
 	instances map[wasmatrix.InstanceID]*instance
 	ended     graveyard
@@ -161,6 +182,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Starts <= 0 {
 		cfg.Starts = 2 * runtime.GOMAXPROCS(0)
 	}
+	if cfg.Providers == nil {
+		cfg.Providers = noProviders{}
+	}
 	if cfg.guests == nil {
 		cfg.guests = wasmLoader{cfg.Engine}
 	}
@@ -168,6 +192,7 @@ func New(cfg Config) (*Node, error) {
 		cfg:       cfg,
 		log:       cfg.Logger,
 		starts:    make(chan struct{}, cfg.Starts),
+		leased:    make(chan struct{}, 1),
 		gone:      make(chan struct{}),
 		wake:      make(chan struct{}, 1),
 		contact:   make(chan struct{}, 1),
@@ -177,6 +202,9 @@ func New(cfg Config) (*Node, error) {
 		room:      room{limit: cfg.Capacity},
 		logs:      logLimits{ring: cfg.LogRing, rate: cfg.LogRate, total: int64(cfg.LogBytes)},
 	}
+	n.gate = capability.NewGate(capability.Config{
+		Providers: cfg.Providers, Alive: n.LeaseValid, Limits: cfg.Capabilities, Audit: cfg.Logger.Named("audit"),
+	})
 	n.guests, n.endGuests = context.WithCancel(context.Background())
 	n.life, n.endLife = context.WithCancel(context.Background())
 	return n, nil

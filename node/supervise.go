@@ -53,6 +53,9 @@ func (s *supervisor) supervise(prev <-chan struct{}) {
 		<-prev // at most one epoch of an instance runs (I6)
 	}
 	end := s.live()
+	if s.in.client != nil {
+		s.in.client.Close() // nothing of this epoch is under way when the next begins
+	}
 	// The place is free before the leader learns that it is.
 	if s.module != nil {
 		s.module.Release()
@@ -136,7 +139,7 @@ func (s *supervisor) execute() (x execution) {
 		Args: arguments(spec), Env: spec.Env, Stdin: spec.Stdin,
 		Stdout: s.in.logs.writer(LogStdout), Stderr: s.in.logs.writer(LogStderr),
 		MemoryLimit: spec.Limits.Memory, Share: s.share, Fuel: spec.Limits.Fuel, Deadline: spec.Limits.Deadline,
-		Calls: s.in.calls,
+		Calls: s.in.calls, Capabilities: s.in.client,
 		OnRunning: func() {
 			started()
 			began = time.Now()

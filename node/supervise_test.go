@@ -373,11 +373,11 @@ func TestFencing(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		}
-		conflict(n.Execute(t.Context(), 5, "boot-0", order))
-		if err := n.Execute(t.Context(), 5, "boot-1", nil); err != nil {
+		conflict(n.Execute(t.Context(), 5, "boot-0", 0, order))
+		if err := n.Execute(t.Context(), 5, "boot-1", 0, nil); err != nil {
 			t.Error(err)
 		}
-		conflict(n.Execute(t.Context(), 4, "boot-1", order))
+		conflict(n.Execute(t.Context(), 4, "boot-1", 0, order))
 		conflict(n.Attached(t.Context(), 4))
 		if len(held(n)) != 0 {
 			t.Error("a refused order was carried out")
@@ -387,8 +387,8 @@ func TestFencing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = n.Run(ctx) }()
 		synctest.Wait()
-		conflict(n.Execute(t.Context(), 6, "boot-1", order))
-		if err := n.Execute(t.Context(), 7, "boot-1", order); err != nil {
+		conflict(n.Execute(t.Context(), 6, "boot-1", 0, order))
+		if err := n.Execute(t.Context(), 7, "boot-1", 0, order); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -403,7 +403,7 @@ func TestBadOrdersAreRefusedWhole(t *testing.T) {
 		"kind": {Kind: 9, Instance: "i", Epoch: 1}, "no spec": startOrder("i", 1, nil), "no epoch": stopOrder("i", 0),
 		"no ID": stopOrder("", 1), "bad ID": stopOrder("a b", 1),
 	} {
-		err := n.Execute(t.Context(), 1, "boot-1", []wasmatrix.Order{good, bad})
+		err := n.Execute(t.Context(), 1, "boot-1", 0, []wasmatrix.Order{good, bad})
 		if wasmatrix.CodeOf(err) != wasmatrix.CodeInvalidRequest || len(held(n)) != 0 {
 			t.Errorf("%s: %v, held %v", name, err, held(n))
 		}

@@ -18,7 +18,7 @@ func (n *Node) Usage(collect bool) wasmatrix.NodeUsage {
 	}
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/sched/goroutines:goroutines"}}
 	metrics.Read(samples)
-	e := n.cfg.guests.Usage()
+	e, stats := n.cfg.guests.Usage(), n.gate.Stats()
 	n.mu.Lock()
 	used := n.room.used
 	n.mu.Unlock()
@@ -26,6 +26,7 @@ func (n *Node) Usage(collect bool) wasmatrix.NodeUsage {
 		Instances: used.Instances, Reserved: used.Memory, GuestMemory: e.GuestMemory,
 		Heap: samples[0].Value.Uint64(), Goroutines: uint32(samples[1].Value.Uint64()),
 		Threads: entries("/proc/self/task"), Descriptors: entries("/proc/self/fd"),
+		Calls: stats.Calls, Denials: stats.Denied, CallsOpen: stats.Open,
 		Compiling: uint32(e.Compiling), Runnable: uint32(e.Runnable), Cores: uint32(e.Cores), CPU: e.CPU,
 	}
 }

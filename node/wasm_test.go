@@ -85,6 +85,10 @@ func (s signalling) Renew(ctx context.Context, id wasmatrix.NodeID, boot wasmatr
 	return s.w.c.Renew(ctx, id, boot)
 }
 
+func (s signalling) ReportDenials(ctx context.Context, id wasmatrix.NodeID, boot wasmatrix.BootID, seq uint64, d []wasmatrix.Denial) error {
+	return s.w.c.ReportDenials(ctx, id, boot, seq, d)
+}
+
 func (s signalling) Report(ctx context.Context, id wasmatrix.NodeID, boot wasmatrix.BootID, r []wasmatrix.Report) error {
 	err := s.w.c.Report(ctx, id, boot, r)
 	poke(s.w.changed)
