@@ -30,8 +30,6 @@ type AgentConfig struct {
 
 // AgentServer is the API of a node process: an [http.Handler] for [Serve].
 type AgentServer struct {
-	apiconnect.UnimplementedNodeAgentServiceHandler
-
 	agent   Agent
 	handler http.Handler
 	closing context.Context //nolint:containedctx // of everything that lasts as long as the server
@@ -76,10 +74,34 @@ func (s *AgentServer) Execute(ctx context.Context, m *api.ExecuteRequest) (*api.
 	if err != nil {
 		return nil, err
 	}
-	if err := s.agent.Execute(ctx, m.GetTerm(), wasmatrix.BootID(m.GetBootId()), orders); err != nil {
+	if err := s.agent.Execute(ctx, m.GetTerm(), wasmatrix.BootID(m.GetBootId()), m.GetIndex(), orders); err != nil {
 		return nil, err
 	}
 	return &api.ExecuteResponse{}, nil
+}
+
+// SetGrants implements NodeAgentService.
+func (s *AgentServer) SetGrants(ctx context.Context, m *api.SetGrantsRequest) (*api.SetGrantsResponse, error) {
+	sets, err := wire.GrantSetsFrom(m.GetSets())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.agent.SetGrants(ctx, m.GetTerm(), wasmatrix.BootID(m.GetBootId()), m.GetIndex(), sets); err != nil {
+		return nil, err
+	}
+	return &api.SetGrantsResponse{}, nil
+}
+
+// SetProviders implements NodeAgentService.
+func (s *AgentServer) SetProviders(ctx context.Context, m *api.SetProvidersRequest) (*api.SetProvidersResponse, error) {
+	placed, err := wire.PlacedProvidersFrom(m.GetProviders())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.agent.SetProviders(ctx, m.GetTerm(), wasmatrix.BootID(m.GetBootId()), m.GetIndex(), placed); err != nil {
+		return nil, err
+	}
+	return &api.SetProvidersResponse{}, nil
 }
 
 // Ping implements NodeAgentService.

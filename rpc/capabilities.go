@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
@@ -20,17 +21,18 @@ func (c *capabilities) AssignCapability(ctx context.Context, m *api.AssignCapabi
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.cfg.Log.Propose(ctx, wasmatrix.AssignCapability{At: now(), Request: req, Assignment: a})
+	made, err := c.cfg.Scheduler.Assign(ctx, req, a)
 	if err != nil {
 		return nil, err
 	}
-	// A repeated request answers with what there is now, which may be nothing.
-	if made, ok := answer.(*wasmatrix.Assignment); ok && made != nil {
-		a = made
-	}
-	return &api.AssignCapabilityResponse{Capability: wire.CapabilityTo(a)}, nil
+	return &api.AssignCapabilityResponse{Capability: wire.CapabilityTo(made)}, nil
 }
 
+// maxRevokeTimeout bounds RevokeCapabilityRequest.timeout.
+const maxRevokeTimeout = 10 * time.Minute
+
+// RevokeCapability answers when nothing under the assignment can succeed any
+// more. Its error has the outcome where it was revoked and that is not certain.
 func (c *capabilities) RevokeCapability(ctx context.Context, m *api.RevokeCapabilityRequest) (*api.RevokeCapabilityResponse, error) {
 	id, err := instanceID(m.GetInstanceId())
 	if err != nil {
@@ -40,11 +42,23 @@ func (c *capabilities) RevokeCapability(ctx context.Context, m *api.RevokeCapabi
 	if err := capability.Validate(); err != nil {
 		return nil, field(err, "capability_id")
 	}
+	timeout := wire.DefaultRevokeTimeout
+	if m.GetTimeout() != nil {
+		if timeout, err = wire.DurationFrom(m.GetTimeout(), "timeout"); err != nil {
+			return nil, err
+		}
+	}
+	if timeout <= 0 || timeout > maxRevokeTimeout {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "timeout %s is not above 0 and at most %s", timeout, maxRevokeTimeout).
+			With(wasmatrix.DetailField, "timeout")
+	}
 	req, err := wire.Request(m)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.cfg.Log.Propose(ctx, wasmatrix.RevokeCapability{At: now(), Request: req, Instance: id, Capability: capability}); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := c.cfg.Scheduler.Revoke(ctx, req, id, capability); err != nil {
 		return nil, err
 	}
 	return &api.RevokeCapabilityResponse{}, nil

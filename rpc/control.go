@@ -6,15 +6,11 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // control serves ControlService to nodes.
-type control struct {
-	*Server
-	apiconnect.UnimplementedControlServiceHandler
-}
+type control struct{ *Server }
 
 func checkProcess(node, boot string) error {
 	if _, err := nodeID(node); err != nil {
@@ -77,4 +73,62 @@ func (c *control) ReportStatus(ctx context.Context, m *api.ReportStatusRequest) 
 		return nil, err
 	}
 	return &api.ReportStatusResponse{Applied: applied}, nil
+}
+
+func (c *control) ReportDenials(ctx context.Context, m *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error) {
+	if err := checkProcess(m.GetNodeId(), m.GetBootId()); err != nil {
+		return nil, err
+	}
+	if m.GetSeq() == 0 {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "seq counts from 1").With(wasmatrix.DetailField, "seq")
+	}
+	denials := make([]wasmatrix.Denial, len(m.GetDenials()))
+	for n, d := range m.GetDenials() {
+		var err error
+		if denials[n], err = wire.DenialFrom(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.cfg.Scheduler.ReportDenials(ctx, wasmatrix.NodeID(m.GetNodeId()), wasmatrix.BootID(m.GetBootId()), m.GetSeq(), denials); err != nil {
+		return nil, err
+	}
+	return &api.ReportDenialsResponse{}, nil
+}
+
+// GetGrants is answered by every server, so that a node that carries out calls
+// from elsewhere can ask while there is no leader.
+func (c *control) GetGrants(ctx context.Context, m *api.GetGrantsRequest) (*api.GetGrantsResponse, error) {
+	id, err := instanceID(m.GetInstanceId())
+	if err != nil {
+		return nil, err
+	}
+	snap, err := c.awaitIndex(ctx, m.GetMinIndex())
+	if err != nil {
+		return nil, err
+	}
+	res := &api.GetGrantsResponse{}
+	if inst, ok := snap.Instance(id); ok && inst.Status.OnNode() {
+		res.Grants = wire.GrantSetTo(wasmatrix.GrantsOf(snap, inst))
+	}
+	return res, nil
+}
+
+// awaitIndex returns a state that has a log index.
+func (s *Server) awaitIndex(ctx context.Context, index uint64) (wasmatrix.Snapshot, error) {
+	for {
+		changed, restored := s.cfg.State.Changed(), s.cfg.State.Restored()
+		snap := s.cfg.State.Snapshot()
+		if snap.Index() >= index {
+			return snap, nil
+		}
+		select {
+		case <-changed:
+		case <-restored:
+		case <-s.closing.Done():
+			return nil, errClosing()
+		case <-ctx.Done():
+			return nil, wasmatrix.Errorf(wasmatrix.CodeTimeout, "the state of this server is at index %d, and did not reach %d in time", snap.Index(), index).
+				With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+		}
+	}
 }

@@ -132,6 +132,7 @@ func TestGetNodeTellsItsUsage(t *testing.T) {
 	usage := wasmatrix.NodeUsage{
 		Instances: 1, Reserved: 2, GuestMemory: 3, Heap: 4, Goroutines: 5, Threads: 6, Descriptors: 7,
 		Compiling: 8, Runnable: 9, Cores: 10, CPU: 11 * time.Second,
+		Calls: 12, Denials: 13, CallsOpen: 14,
 	}
 	addr, _ := serveNode(t, &node{id: "n1", usage: usage})
 	addNode(t, c, "n1", addr)
@@ -144,6 +145,7 @@ func TestGetNodeTellsItsUsage(t *testing.T) {
 		Instances: u.GetInstances(), Reserved: u.GetReservedBytes(), GuestMemory: u.GetGuestMemoryBytes(), Heap: u.GetHeapBytes(),
 		Goroutines: u.GetGoroutines(), Threads: u.GetThreads(), Descriptors: u.GetDescriptors(),
 		Compiling: u.GetCompiling(), Runnable: u.GetRunnable(), Cores: u.GetCores(), CPU: u.GetCpu().AsDuration(),
+		Calls: u.GetCapabilityCalls(), Denials: u.GetCapabilityDenials(), CallsOpen: u.GetCapabilityCallsOpen(),
 	}
 	if got != usage {
 		t.Errorf("the usage is %+v, want %+v", got, usage)

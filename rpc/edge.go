@@ -75,6 +75,7 @@ var procedures = map[string]procedure{
 	apiconnect.ControlServiceRegisterProcedure:              {leader: true},
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},
 	apiconnect.ControlServiceReportStatusProcedure:          {leader: true},
+	apiconnect.ControlServiceReportDenialsProcedure:         {leader: true},
 	reflectV1:      {stream: true},
 	reflectV1Alpha: {stream: true},
 }

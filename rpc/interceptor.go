@@ -26,9 +26,10 @@ type interceptor struct {
 
 // patient are the procedures that wait for as long as their message says.
 var patient = map[string]bool{
-	apiconnect.InstanceServiceStopInstanceProcedure:   true,
-	apiconnect.InstanceServiceInvokeInstanceProcedure: true,
-	apiconnect.NodeAgentServiceInvokeProcedure:        true,
+	apiconnect.InstanceServiceStopInstanceProcedure:       true,
+	apiconnect.InstanceServiceInvokeInstanceProcedure:     true,
+	apiconnect.CapabilityServiceRevokeCapabilityProcedure: true,
+	apiconnect.NodeAgentServiceInvokeProcedure:            true,
 }
 
 // WrapUnary implements connect.Interceptor.

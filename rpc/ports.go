@@ -39,10 +39,20 @@ type Scheduler interface {
 	Start(context.Context, wasmatrix.StartItem) (wasmatrix.StartResult, error)
 	Stop(context.Context, wasmatrix.Request, wasmatrix.InstanceID) error
 	Restart(context.Context, wasmatrix.Request, wasmatrix.InstanceID) (*wasmatrix.Instance, error)
+	// Assign commits an assignment and has the node of the instance told. It
+	// returns the assignment as it was recorded.
+	Assign(context.Context, wasmatrix.Request, *wasmatrix.Assignment) (*wasmatrix.Assignment, error)
+	// Revoke commits a revocation and returns nil when no call under it can succeed
+	// any more: the node has said so, or has lost its lease. Where ctx ends before
+	// that it fails with TIMEOUT, outcome committed, and the node in the details.
+	Revoke(context.Context, wasmatrix.Request, wasmatrix.InstanceID, wasmatrix.CapabilityID) error
 
 	Register(context.Context, wasmatrix.Registration) (wasmatrix.Lease, error)
 	Renew(context.Context, wasmatrix.NodeID, wasmatrix.BootID) (wasmatrix.Lease, error)
 	Report(context.Context, wasmatrix.NodeID, wasmatrix.BootID, []wasmatrix.Report) ([]bool, error)
+	// ReportDenials makes facts of capability calls that a node has refused. Seq
+	// counts its reports of a boot, from 1: one that is repeated has its effect once.
+	ReportDenials(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, seq uint64, denials []wasmatrix.Denial) error
 }
 
 // Leadership tells who leads.
@@ -151,10 +161,17 @@ type Modules interface {
 
 // Agent is a node process, as servers see it.
 type Agent interface {
-	// Execute takes orders of the leader of a term. It refuses a term below the
-	// highest it has seen with NOT_LEADER, and another boot than its own with
-	// NODE_NOT_FOUND.
-	Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error
+	// Execute takes orders of the leader of a term, which were read from the state
+	// at a log index. It refuses with CONFLICT a term below the highest it has seen,
+	// another boot than its own, and an index below that of the last SetGrants.
+	Execute(ctx context.Context, term uint64, boot wasmatrix.BootID, index uint64, orders []wasmatrix.Order) error
+	// SetGrants replaces what instances were given, by the state at a log index, and
+	// returns when every call under way that is not allowed any more has ended. Its
+	// errors are those of Execute, and TIMEOUT.
+	SetGrants(ctx context.Context, term uint64, boot wasmatrix.BootID, index uint64, sets []*wasmatrix.GrantSet) error
+	// SetProviders tells all providers that there are, by the state at a log index.
+	// Its errors are those of Execute.
+	SetProviders(ctx context.Context, term uint64, boot wasmatrix.BootID, index uint64, providers []wasmatrix.PlacedProvider) error
 	Ping() (wasmatrix.NodeID, wasmatrix.BootID)
 	// Holding lists what the process has: what runs, and what has ended and is
 	// not acknowledged.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
 	"syscall"
@@ -285,20 +286,36 @@ type node struct {
 	usage    wasmatrix.NodeUsage
 	prepared chan wasmatrix.Digest // nil declines
 
-	mu     sync.Mutex
-	orders []wasmatrix.Order
-	terms  []uint64
+	mu        sync.Mutex
+	orders    []wasmatrix.Order
+	terms     []uint64
+	indexes   []uint64
+	sets      []*wasmatrix.GrantSet
+	providers []wasmatrix.PlacedProvider
 }
 
-func (n *node) Execute(_ context.Context, term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) error {
+// obey takes in what a leader says, by what f does.
+func (n *node) obey(term uint64, boot wasmatrix.BootID, index uint64, f func()) error {
 	if boot != "boot" {
-		return wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "this is boot")
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "this is boot")
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.orders = append(n.orders, orders...)
-	n.terms = append(n.terms, term)
+	n.terms, n.indexes = append(n.terms, term), append(n.indexes, index)
+	f()
 	return nil
+}
+
+func (n *node) Execute(_ context.Context, term uint64, boot wasmatrix.BootID, index uint64, orders []wasmatrix.Order) error {
+	return n.obey(term, boot, index, func() { n.orders = append(n.orders, orders...) })
+}
+
+func (n *node) SetGrants(_ context.Context, term uint64, boot wasmatrix.BootID, index uint64, sets []*wasmatrix.GrantSet) error {
+	return n.obey(term, boot, index, func() { n.sets = sets })
+}
+
+func (n *node) SetProviders(_ context.Context, term uint64, boot wasmatrix.BootID, index uint64, providers []wasmatrix.PlacedProvider) error {
+	return n.obey(term, boot, index, func() { n.providers = providers })
 }
 
 func (n *node) Ping() (wasmatrix.NodeID, wasmatrix.BootID) { return n.id, "boot" }
@@ -487,10 +504,28 @@ func TestAgents(t *testing.T) {
 		{Kind: wasmatrix.OrderStart, Instance: "a", Epoch: 1, Spec: &spec}, {Kind: wasmatrix.OrderStart, Instance: "b", Epoch: 2, Spec: &spec},
 		{Kind: wasmatrix.OrderStop, Instance: "c", Epoch: 3, Forget: true},
 	}
-	if err := agents.Execute(t.Context(), record, 7, orders); err != nil {
+	if err := agents.Execute(t.Context(), record, 7, 40, orders); err != nil {
 		t.Fatal(err)
 	}
-	if len(n.orders) != 3 || n.orders[0].Spec != n.orders[1].Spec || n.orders[1].Instance != "b" || !n.orders[2].Forget || !slices.Equal(n.terms, []uint64{7}) {
+	a, err := wasmatrix.NewAssignment("a", "c", wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &wasmatrix.GrantSet{Instance: "a", Epoch: 1, Index: 3, Incarnation: 2, Assignments: []*wasmatrix.Assignment{a}}
+	if err := agents.SetGrants(t.Context(), record, 7, 41, []*wasmatrix.GrantSet{set}); err != nil {
+		t.Fatal(err)
+	}
+	placed := []wasmatrix.PlacedProvider{{
+		Provider: &wasmatrix.Provider{ID: "cache", Type: wasmatrix.ProviderKV, Config: map[string]string{"url": "redis://:secret@h:1"}, Revision: 2},
+		Hosts:    []wasmatrix.ProviderHost{{Node: "n2", Addr: "h:2"}},
+	}}
+	if err := agents.SetProviders(t.Context(), record, 7, 42, placed); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(n.indexes, []uint64{40, 41, 42}) || !reflect.DeepEqual(n.sets, []*wasmatrix.GrantSet{set}) || !reflect.DeepEqual(n.providers, placed) {
+		t.Errorf("the node was told %+v and %+v, of indexes %v", n.sets, n.providers, n.indexes)
+	}
+	if len(n.orders) != 3 || n.orders[0].Spec != n.orders[1].Spec || n.orders[1].Instance != "b" || !n.orders[2].Forget || !slices.Equal(n.terms, []uint64{7, 7, 7}) {
 		t.Errorf("the node got %+v in terms %v", n.orders, n.terms)
 	}
 	if boot, err := agents.Ping(t.Context(), record); err != nil || boot != "boot" {
@@ -499,7 +534,7 @@ func TestAgents(t *testing.T) {
 	if _, err := agents.Ping(t.Context(), &wasmatrix.Node{ID: "n2", Addr: addr}); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
 		t.Errorf("ping of another node: %v", err)
 	}
-	if err := agents.Execute(t.Context(), &wasmatrix.Node{ID: "n1", Boot: "old", Addr: addr}, 7, nil); wasmatrix.CodeOf(err) != wasmatrix.CodeNodeNotFound {
+	if err := agents.Execute(t.Context(), &wasmatrix.Node{ID: "n1", Boot: "old", Addr: addr}, 7, 43, nil); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
 		t.Errorf("orders for another boot: %v", err)
 	}
 	if err := agents.Attach(t.Context(), record, 0); wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader {

@@ -18,8 +18,8 @@ type Agents struct {
 	nodes apiconnect.NodeAgentServiceClient
 }
 
-// executeTimeout bounds Execute where the context does not: the node answers
-// before it carries the orders out.
+// executeTimeout bounds what a node answers at once, where the context does not:
+// it takes orders before it carries them out.
 const executeTimeout = 10 * time.Second
 
 // NewAgents makes the client over a transport such as that of [NewTransport],
@@ -28,12 +28,33 @@ func NewAgents(rt http.RoundTripper) *Agents {
 	return &Agents{nodes: apiconnect.NewNodeAgentServiceClient(newRouter(rt, nil), baseURL, internal...)}
 }
 
-// Execute hands orders of the leader of a term to a node and returns once it has
-// taken them. It may have taken them although it fails.
-func (a *Agents) Execute(ctx context.Context, node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error {
+// Execute hands orders of the leader of a term, which were read from the state at
+// a log index, to a node and returns once it has taken them. It may have taken
+// them although it fails.
+func (a *Agents) Execute(ctx context.Context, node *wasmatrix.Node, term, index uint64, orders []wasmatrix.Order) error {
 	ctx, cancel := context.WithTimeout(ctx, executeTimeout)
 	defer cancel()
-	_, err := a.nodes.Execute(withTarget(ctx, node.Addr), wire.OrdersTo(term, node.Boot, orders))
+	_, err := a.nodes.Execute(withTarget(ctx, node.Addr), wire.OrdersTo(term, node.Boot, index, orders))
+	return err
+}
+
+// SetGrants replaces what instances were given on a node, by the state at a log
+// index, and returns when every call under way that is not allowed any more has
+// ended there. The context bounds it; the node may have obeyed although it fails.
+func (a *Agents) SetGrants(ctx context.Context, node *wasmatrix.Node, term, index uint64, sets []*wasmatrix.GrantSet) error {
+	_, err := a.nodes.SetGrants(withTarget(ctx, node.Addr), &api.SetGrantsRequest{
+		Term: term, BootId: string(node.Boot), Index: index, Sets: wire.GrantSetsTo(sets),
+	})
+	return err
+}
+
+// SetProviders tells a node of all providers, by the state at a log index.
+func (a *Agents) SetProviders(ctx context.Context, node *wasmatrix.Node, term, index uint64, providers []wasmatrix.PlacedProvider) error {
+	ctx, cancel := context.WithTimeout(ctx, executeTimeout)
+	defer cancel()
+	_, err := a.nodes.SetProviders(withTarget(ctx, node.Addr), &api.SetProvidersRequest{
+		Term: term, BootId: string(node.Boot), Index: index, Providers: wire.PlacedProvidersTo(providers),
+	})
 	return err
 }
 

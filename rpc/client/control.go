@@ -131,6 +131,27 @@ func (k *Control) Report(ctx context.Context, node wasmatrix.NodeID, boot wasmat
 	return res.GetApplied(), nil
 }
 
+// ReportDenials hands over capability calls that the node has refused; when it
+// returns they are facts. Seq counts the reports of a boot, from 1.
+func (k *Control) ReportDenials(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, seq uint64, denials []wasmatrix.Denial) error {
+	m := &api.ReportDenialsRequest{NodeId: string(node), BootId: string(boot), Seq: seq, Denials: make([]*api.Denial, len(denials))}
+	for i, d := range denials {
+		m.Denials[i] = wire.DenialTo(d)
+	}
+	_, err := k.control.ReportDenials(ctx, m)
+	return err
+}
+
+// Grants returns what an instance was given, by a state that has the log index
+// minIndex or a later one; nil where the instance holds no place on a node.
+func (k *Control) Grants(ctx context.Context, id wasmatrix.InstanceID, minIndex uint64) (*wasmatrix.GrantSet, error) {
+	res, err := k.control.GetGrants(ctx, &api.GetGrantsRequest{InstanceId: string(id), MinIndex: minIndex})
+	if err != nil {
+		return nil, err
+	}
+	return wire.GrantSetFrom(res.GetGrants())
+}
+
 // Close ends the idle connections.
 func (k *Control) Close() {
 	if k.owned != nil {

@@ -124,6 +124,8 @@ func (r *retrier) timeoutOf(m any) time.Duration {
 	switch m := m.(type) {
 	case *api.StopInstanceRequest:
 		wait, asked = wire.DefaultStopTimeout, m.GetTimeout()
+	case *api.RevokeCapabilityRequest:
+		wait, asked = wire.DefaultRevokeTimeout, m.GetTimeout()
 	case *api.InvokeInstanceRequest:
 		wait, asked = wasmatrix.DefaultInvokeTimeout, m.GetTimeout()
 	}

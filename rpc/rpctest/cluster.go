@@ -33,6 +33,8 @@ type Cluster struct {
 	tb      testing.TB
 	Servers []*Server
 	Modules *Modules // shared by all
+	// Deaf has no node confirm a revocation.
+	Deaf atomic.Bool
 
 	mu      sync.Mutex
 	leader  int           // guarded by mu; -1 is none

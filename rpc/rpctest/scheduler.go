@@ -3,6 +3,7 @@ package rpctest
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"time"
 
@@ -51,6 +52,34 @@ func (d *scheduler) Restart(ctx context.Context, req wasmatrix.Request, id wasma
 		return nil, err
 	}
 	return answer.(*wasmatrix.Instance), nil
+}
+
+func (d *scheduler) Assign(ctx context.Context, req wasmatrix.Request, a *wasmatrix.Assignment) (*wasmatrix.Assignment, error) {
+	answer, err := d.s.Propose(ctx, wasmatrix.AssignCapability{At: now(), Request: req, Assignment: a})
+	if err != nil {
+		return nil, err
+	}
+	return answer.(*wasmatrix.Assignment), nil
+}
+
+// Revoke commits, and then waits for as long as [Cluster.Deaf] says so.
+func (d *scheduler) Revoke(ctx context.Context, req wasmatrix.Request, id wasmatrix.InstanceID, capability wasmatrix.CapabilityID) error {
+	if _, err := d.s.Propose(ctx, wasmatrix.RevokeCapability{At: now(), Request: req, Instance: id, Capability: capability}); err != nil {
+		return err
+	}
+	if !d.s.cluster.Deaf.Load() {
+		return nil
+	}
+	<-ctx.Done()
+	inst, _ := d.s.Machine.Snapshot().Instance(id)
+	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "node %s has not confirmed", inst.Node).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeCommitted).With("node", string(inst.Node))
+}
+
+func (d *scheduler) ReportDenials(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, seq uint64, denials []wasmatrix.Denial) error {
+	req := wasmatrix.Request{ID: wasmatrix.RequestID(fmt.Sprintf("denials/%s/%d", boot, seq))}
+	_, err := d.s.Propose(ctx, wasmatrix.RecordDenials{At: now(), Request: req, Node: node, Boot: boot, Denials: denials})
+	return err
 }
 
 func (d *scheduler) Register(ctx context.Context, r wasmatrix.Registration) (wasmatrix.Lease, error) {

@@ -41,7 +41,9 @@ func RegistrationFrom(m *api.RegisterRequest) (wasmatrix.Registration, error) {
 		if err != nil {
 			return r, err
 		}
-		r.Holding = append(r.Holding, wasmatrix.Holding{Instance: wasmatrix.InstanceID(h.GetInstanceId()), Epoch: h.GetEpoch(), Status: status})
+		r.Holding = append(r.Holding, wasmatrix.Holding{
+			Instance: wasmatrix.InstanceID(h.GetInstanceId()), Epoch: h.GetEpoch(), Status: status, GrantsIndex: h.GetGrantsIndex(),
+		})
 	}
 	return r, nil
 }
@@ -97,67 +99,11 @@ func ReportFrom(m *api.Report) (wasmatrix.Report, error) {
 	}, nil
 }
 
-// OrdersTo converts a batch of orders. A spec that several orders share (the
-// same pointer) is sent once.
-func OrdersTo(term uint64, boot wasmatrix.BootID, orders []wasmatrix.Order) *api.ExecuteRequest {
-	m := &api.ExecuteRequest{Term: term, BootId: string(boot), Orders: make([]*api.Order, len(orders))}
-	places := make(map[*wasmatrix.Spec]uint32)
-	for i, o := range orders {
-		out := &api.Order{InstanceId: string(o.Instance), Epoch: o.Epoch, Forget: o.Forget}
-		switch o.Kind {
-		case wasmatrix.OrderStart:
-			out.Kind = api.OrderKind_ORDER_KIND_START
-			place, ok := places[o.Spec]
-			if !ok {
-				place = uint32(len(m.Specs))
-				places[o.Spec] = place
-				m.Specs = append(m.Specs, SpecTo(o.Spec))
-			}
-			out.Spec = place
-		case wasmatrix.OrderStop:
-			out.Kind = api.OrderKind_ORDER_KIND_STOP
-		}
-		m.Orders[i] = out
-	}
-	return m
-}
-
-// OrdersFrom converts back. Orders that shared a spec share it again.
-func OrdersFrom(m *api.ExecuteRequest) ([]wasmatrix.Order, error) {
-	specs := make([]*wasmatrix.Spec, len(m.GetSpecs()))
-	for i, s := range m.GetSpecs() {
-		spec, err := SpecFrom(s)
-		if err != nil {
-			return nil, err
-		}
-		specs[i] = spec
-	}
-	orders := make([]wasmatrix.Order, len(m.GetOrders()))
-	for i, o := range m.GetOrders() {
-		out := wasmatrix.Order{Instance: wasmatrix.InstanceID(o.GetInstanceId()), Epoch: o.GetEpoch(), Forget: o.GetForget()}
-		switch o.GetKind() {
-		case api.OrderKind_ORDER_KIND_START:
-			if int(o.GetSpec()) >= len(specs) {
-				return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "order %d names spec %d of %d", i, o.GetSpec(), len(specs)).
-					With(wasmatrix.DetailField, "orders")
-			}
-			out.Kind, out.Spec = wasmatrix.OrderStart, specs[o.GetSpec()]
-		case api.OrderKind_ORDER_KIND_STOP:
-			out.Kind = wasmatrix.OrderStop
-		default:
-			return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "order %d has the unknown kind %d", i, int32(o.GetKind())).
-				With(wasmatrix.DetailField, "orders")
-		}
-		orders[i] = out
-	}
-	return orders, nil
-}
-
 // HoldingsTo converts what a node has.
 func HoldingsTo(holding []wasmatrix.Holding) []*api.Holding {
 	out := make([]*api.Holding, len(holding))
 	for i, h := range holding {
-		out[i] = &api.Holding{InstanceId: string(h.Instance), Epoch: h.Epoch, Status: StatusTo(h.Status)}
+		out[i] = &api.Holding{InstanceId: string(h.Instance), Epoch: h.Epoch, Status: StatusTo(h.Status), GrantsIndex: h.GrantsIndex}
 	}
 	return out
 }

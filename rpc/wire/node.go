@@ -60,7 +60,32 @@ func UsageTo(u wasmatrix.NodeUsage) *api.NodeUsage {
 		Runnable:         u.Runnable,
 		Cores:            u.Cores,
 		Cpu:              DurationTo(u.CPU),
+
+		CapabilityCalls:     u.Calls,
+		CapabilityDenials:   u.Denials,
+		CapabilityCallsOpen: u.CallsOpen,
 	}
+}
+
+// UsageFrom converts back.
+func UsageFrom(m *api.NodeUsage) (wasmatrix.NodeUsage, error) {
+	cpu, err := DurationFrom(m.GetCpu(), "usage.cpu")
+	return wasmatrix.NodeUsage{
+		Instances:   m.GetInstances(),
+		Reserved:    m.GetReservedBytes(),
+		GuestMemory: m.GetGuestMemoryBytes(),
+		Heap:        m.GetHeapBytes(),
+		Goroutines:  m.GetGoroutines(),
+		Threads:     m.GetThreads(),
+		Descriptors: m.GetDescriptors(),
+		Compiling:   m.GetCompiling(),
+		Runnable:    m.GetRunnable(),
+		Cores:       m.GetCores(),
+		CPU:         cpu,
+		Calls:       m.GetCapabilityCalls(),
+		Denials:     m.GetCapabilityDenials(),
+		CallsOpen:   m.GetCapabilityCallsOpen(),
+	}, err
 }
 
 // CapacityTo converts a capacity.

@@ -20,6 +20,10 @@ const requestIDField protoreflect.Name = "request_id"
 // otherwise.
 const DefaultStopTimeout = 30 * time.Second
 
+// DefaultRevokeTimeout is how long RevokeCapability waits for the node unless told
+// otherwise.
+const DefaultRevokeTimeout = 30 * time.Second
+
 // RequestID returns the request ID of a message, and whether it has a field for one.
 func RequestID(m proto.Message) (id wasmatrix.RequestID, has bool) {
 	r := m.ProtoReflect()

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
@@ -87,10 +88,40 @@ var (
 			CreateIndex: rapid.Uint64().Draw(t, "create"), ModifyIndex: rapid.Uint64().Draw(t, "modify"),
 		}
 	})
+	grantSet = rapid.Custom(func(t *rapid.T) *wasmatrix.GrantSet {
+		s := &wasmatrix.GrantSet{
+			Instance: wasmatrix.InstanceID(name.Draw(t, "instance")), Epoch: rapid.Uint64().Draw(t, "epoch"), Index: rapid.Uint64().Draw(t, "index"),
+			Incarnation: rapid.Uint64().Draw(t, "incarnation"), Exclusive: rapid.Bool().Draw(t, "exclusive"),
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "assignments") {
+			s.Assignments = append(s.Assignments, assignmentOf(t, s.Instance))
+		}
+		return s
+	})
+	provider = rapid.Custom(func(t *rapid.T) *wasmatrix.Provider {
+		return &wasmatrix.Provider{
+			ID: wasmatrix.ProviderID(name.Draw(t, "id")), Type: rapid.SampledFrom(wasmatrix.ProviderTypes).Draw(t, "type"),
+			Config: rapid.MapOf(text, text).Draw(t, "config"), Constraints: rapid.SliceOfN(constraint, 0, 3).Draw(t, "constraints"),
+			Stopped: rapid.Bool().Draw(t, "stopped"), Revision: rapid.Uint64().Draw(t, "revision"), ChangedAt: moment.Draw(t, "changed"),
+		}
+	})
 	capacity = rapid.Custom(func(t *rapid.T) wasmatrix.Capacity {
 		return wasmatrix.Capacity{Memory: rapid.Uint64().Draw(t, "memory"), Instances: rapid.Uint32().Draw(t, "instances")}
 	})
 )
+
+// assignmentOf draws what an instance may have been given.
+func assignmentOf(t *rapid.T, id wasmatrix.InstanceID) *wasmatrix.Assignment {
+	a := must[*wasmatrix.Assignment](t)(wasmatrix.NewAssignment(id, wasmatrix.CapabilityID(name.Draw(t, "capability")), wasmatrix.Grant{
+		Type:        wasmatrix.ProviderKV,
+		Permissions: rapid.SliceOfN(rapid.SampledFrom([]wasmatrix.Permission{"kv:read", "kv:write", "kv:delete:a/", "kv:read:é"}), 1, 5).Draw(t, "permissions"),
+		Provider:    wasmatrix.ProviderID(rapid.SampledFrom([]string{"", "redis"}).Draw(t, "provider")),
+		Namespace:   rapid.SampledFrom([]string{"", "visits"}).Draw(t, "namespace"),
+		Stale:       rapid.Bool().Draw(t, "stale"),
+	}))
+	a.CreatedAt, a.CreateIndex = moment.Draw(t, "created"), rapid.Uint64().Draw(t, "granted at")
+	return a
+}
 
 // through sends a message in binary and in JSON, as the API does.
 func through[M any, P interface {
@@ -200,13 +231,16 @@ func TestP16_ProtocolRoundTrips(t *testing.T) {
 			if o.Kind = wasmatrix.OrderStop; rapid.Bool().Draw(t, "start") {
 				o.Kind, o.Spec = wasmatrix.OrderStart, rapid.SampledFrom(specs).Draw(t, "spec")
 				used[o.Spec] = true
+				if rapid.Bool().Draw(t, "granted") {
+					o.Grants = grantSet.Draw(t, "grants")
+				}
 			} else {
 				o.Forget = rapid.Bool().Draw(t, "forget")
 			}
 			want[i] = o
 		}
-		m := through(t, wire.OrdersTo(3, "boot", want))
-		if len(m.Specs) != len(used) || m.Term != 3 || m.BootId != "boot" {
+		m := through(t, wire.OrdersTo(3, "boot", 9, want))
+		if len(m.Specs) != len(used) || m.Term != 3 || m.BootId != "boot" || m.Index != 9 {
 			t.Fatalf("%d specs were sent for %d, term %d, boot %s", len(m.Specs), len(used), m.Term, m.BootId)
 		}
 		got := must[[]wasmatrix.Order](t)(wire.OrdersFrom(m))
@@ -227,6 +261,7 @@ func TestP16_ProtocolRoundTrips(t *testing.T) {
 		for range rapid.IntRange(0, 4).Draw(t, "holding") {
 			want.Holding = append(want.Holding, wasmatrix.Holding{
 				Instance: wasmatrix.InstanceID(name.Draw(t, "instance")), Epoch: rapid.Uint64().Draw(t, "epoch"), Status: status.Draw(t, "status"),
+				GrantsIndex: rapid.Uint64().Draw(t, "grants"),
 			})
 		}
 		m := through(t, wire.RegistrationTo(want, "cluster"))
@@ -273,16 +308,61 @@ func TestP16_ProtocolRoundTrips(t *testing.T) {
 		same(t, "event", wire.EventFrom(through(t, wire.EventTo(want))), want)
 	}))
 	t.Run("capability", rapid.MakeCheck(func(t *rapid.T) {
-		want := must[*wasmatrix.Assignment](t)(wasmatrix.NewAssignment(wasmatrix.InstanceID(name.Draw(t, "instance")), wasmatrix.CapabilityID(name.Draw(t, "id")),
-			wasmatrix.Grant{
-				Type:        wasmatrix.ProviderKV,
-				Permissions: rapid.SliceOfN(rapid.SampledFrom([]wasmatrix.Permission{"kv:read", "kv:write", "kv:delete:a/", "kv:read:é"}), 1, 5).Draw(t, "permissions"),
-				Provider:    wasmatrix.ProviderID(rapid.SampledFrom([]string{"", "redis"}).Draw(t, "provider")),
-				Namespace:   rapid.SampledFrom([]string{"", "visits"}).Draw(t, "namespace"),
-				Stale:       rapid.Bool().Draw(t, "stale"),
-			}))
-		want.CreatedAt, want.CreateIndex = moment.Draw(t, "created"), rapid.Uint64().Draw(t, "index")
+		want := assignmentOf(t, wasmatrix.InstanceID(name.Draw(t, "instance")))
 		same(t, "capability", must[*wasmatrix.Assignment](t)(wire.CapabilityFrom(through(t, wire.CapabilityTo(want)))), want)
+	}))
+	t.Run("grants", rapid.MakeCheck(func(t *rapid.T) {
+		want := rapid.SliceOfN(grantSet, 0, 3).Draw(t, "sets")
+		m := through(t, &api.SetGrantsRequest{Sets: wire.GrantSetsTo(want)})
+		same(t, "grants", must[[]*wasmatrix.GrantSet](t)(wire.GrantSetsFrom(m.Sets)), want)
+	}))
+	t.Run("denial", rapid.MakeCheck(func(t *rapid.T) {
+		want := wasmatrix.Denial{
+			Instance: wasmatrix.InstanceID(name.Draw(t, "instance")), Epoch: rapid.Uint64().Draw(t, "epoch"),
+			Capability: wasmatrix.CapabilityID(text.Draw(t, "capability")), Operation: text.Draw(t, "operation"), Reason: text.Draw(t, "reason"),
+			At: moment.Draw(t, "at"), Count: rapid.Uint64().Draw(t, "count"),
+		}
+		same(t, "denial", must[wasmatrix.Denial](t)(wire.DenialFrom(through(t, wire.DenialTo(want)))), want)
+	}))
+	t.Run("provider", rapid.MakeCheck(func(t *rapid.T) {
+		want := provider.Draw(t, "provider")
+		same(t, "provider", must[*wasmatrix.Provider](t)(wire.ProviderFrom(through(t, wire.ProviderTo(want)))), want)
+	}))
+	t.Run("placed providers", rapid.MakeCheck(func(t *rapid.T) {
+		want := make([]wasmatrix.PlacedProvider, rapid.IntRange(0, 4).Draw(t, "providers"))
+		for i := range want {
+			want[i] = wasmatrix.PlacedProvider{Provider: provider.Draw(t, "provider"), Everywhere: rapid.Bool().Draw(t, "everywhere")}
+			for range rapid.IntRange(0, 3).Draw(t, "hosts") {
+				want[i].Hosts = append(want[i].Hosts, wasmatrix.ProviderHost{Node: wasmatrix.NodeID(name.Draw(t, "node")), Addr: text.Draw(t, "addr")})
+			}
+		}
+		m := through(t, &api.SetProvidersRequest{Providers: wire.PlacedProvidersTo(want)})
+		same(t, "placed providers", must[[]wasmatrix.PlacedProvider](t)(wire.PlacedProvidersFrom(m.Providers)), want)
+	}))
+	t.Run("scope", rapid.MakeCheck(func(t *rapid.T) {
+		want := capability.Scope{
+			Instance: wasmatrix.InstanceID(name.Draw(t, "instance")), Incarnation: rapid.Uint64().Draw(t, "incarnation"),
+			Epoch: rapid.Uint64().Draw(t, "epoch"), Exclusive: rapid.Bool().Draw(t, "exclusive"),
+			Capability: wasmatrix.CapabilityID(name.Draw(t, "capability")), Granted: rapid.Uint64().Draw(t, "granted"),
+			Provider: wasmatrix.ProviderID(name.Draw(t, "provider")), Namespace: text.Draw(t, "namespace"), Stale: rapid.Bool().Draw(t, "stale"),
+		}
+		carried := want
+		carried.Rules, carried.Alive = new(wasmatrix.Rules), func() bool { return true }
+		got := must[*capability.Scope](t)(wire.ScopeFrom(through(t, wire.ScopeTo(&carried))))
+		if got.Rules != nil || got.Alive != nil {
+			t.Fatal("rules were carried")
+		}
+		same(t, "scope", *got, want)
+	}))
+	t.Run("usage", rapid.MakeCheck(func(t *rapid.T) {
+		want := wasmatrix.NodeUsage{
+			Instances: rapid.Uint32().Draw(t, "instances"), Reserved: rapid.Uint64().Draw(t, "reserved"), GuestMemory: rapid.Uint64().Draw(t, "memory"),
+			Heap: rapid.Uint64().Draw(t, "heap"), Goroutines: rapid.Uint32().Draw(t, "goroutines"), Threads: rapid.Uint32().Draw(t, "threads"),
+			Descriptors: rapid.Uint32().Draw(t, "descriptors"), Compiling: rapid.Uint32().Draw(t, "compiling"),
+			Runnable: rapid.Uint32().Draw(t, "runnable"), Cores: rapid.Uint32().Draw(t, "cores"), CPU: span.Draw(t, "cpu"),
+			Calls: rapid.Uint64().Draw(t, "calls"), Denials: rapid.Uint64().Draw(t, "denials"), CallsOpen: rapid.Uint32().Draw(t, "open"),
+		}
+		same(t, "usage", must[wasmatrix.NodeUsage](t)(wire.UsageFrom(through(t, wire.UsageTo(want)))), want)
 	}))
 	t.Run("error", rapid.MakeCheck(func(t *rapid.T) {
 		want := &wasmatrix.Error{
@@ -457,6 +537,22 @@ func FuzzFrom(f *testing.F) {
 		}
 		if m := (&api.RegisterRequest{}); proto.Unmarshal(b, m) == nil {
 			_, err := wire.RegistrationFrom(m)
+			check(err)
+		}
+		if m := (&api.SetGrantsRequest{}); proto.Unmarshal(b, m) == nil {
+			_, err := wire.GrantSetsFrom(m.Sets)
+			check(err)
+		}
+		if m := (&api.SetProvidersRequest{}); proto.Unmarshal(b, m) == nil {
+			_, err := wire.PlacedProvidersFrom(m.Providers)
+			check(err)
+		}
+		if m := (&api.Denial{}); proto.Unmarshal(b, m) == nil {
+			_, err := wire.DenialFrom(m)
+			check(err)
+		}
+		if m := (&api.CallScope{}); proto.Unmarshal(b, m) == nil {
+			_, err := wire.ScopeFrom(m)
 			check(err)
 		}
 		if m := (&api.Capability{}); proto.Unmarshal(b, m) == nil {
