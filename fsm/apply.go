@@ -18,6 +18,7 @@ type tx struct {
 	*State
 	opts  Options
 	specs *specInterner
+	rules uint32 // version of the schema that the command was written with
 }
 
 func (t *tx) apply(cmd wasmatrix.Command, err error) any {
@@ -62,6 +63,8 @@ func (t *tx) apply(cmd wasmatrix.Command, err error) any {
 		return t.at(c.At).removeModule(c)
 	case wasmatrix.CollectGarbage:
 		return t.at(c.At).collectGarbage(c)
+	case wasmatrix.RecordDenials:
+		return t.at(c.At).recordDenials(c)
 	default:
 		panic(&UnknownCommandError{})
 	}

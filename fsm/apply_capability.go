@@ -33,6 +33,9 @@ func (t *tx) assignCapability(c wasmatrix.AssignCapability) any {
 	case i.Status.Final():
 		return wasmatrix.Errorf(wasmatrix.CodeConflict, "instance %q is %s", i.ID, i.Status)
 	}
+	if err := t.checkGrant(&a.Grant); err != nil {
+		return err
+	}
 	old, _ := t.assignments.Get(i.ID)
 	at, replaces := findAssignment(old, a.ID)
 	if !replaces && len(old) >= maxAssignments {
@@ -47,9 +50,44 @@ func (t *tx) assignCapability(c wasmatrix.AssignCapability) any {
 		all = slices.Insert(all, at, &put)
 	}
 	t.putAssignments(i.ID, all)
+	t.moveGrants(i)
 	t.remember(c.Request, i.ID)
 	t.instanceFact(wasmatrix.FactAssigned, i, describeAssignment(&put))
 	return &put
+}
+
+// checkGrant reports why nothing can be granted so: the provider must be there,
+// and of the grant's type.
+func (t *tx) checkGrant(g *wasmatrix.Grant) *wasmatrix.Error {
+	if t.rules < 3 {
+		return nil
+	}
+	p, ok := wasmatrix.ProviderOf(t, g.ProviderID())
+	switch {
+	case !ok:
+		return noProvider(g.ProviderID())
+	case p.Type != g.Type:
+		return wasmatrix.Errorf(wasmatrix.CodeValidation, "provider %q is of type %s, not %s", p.ID, p.Type, g.Type).
+			With(wasmatrix.DetailField, "provider")
+	default:
+		return nil
+	}
+}
+
+func noProvider(id wasmatrix.ProviderID) *wasmatrix.Error {
+	return wasmatrix.Errorf(wasmatrix.CodeCapabilityNotFound, "no provider %q", id)
+}
+
+// moveGrants notes that the assignments of an instance have changed. The index is
+// higher after each change, also where several share a log index: who has a set
+// of assignments can tell by it whether another is newer.
+func (t *tx) moveGrants(old *wasmatrix.Instance) {
+	if t.rules < 3 {
+		return
+	}
+	i := *old
+	i.GrantsIndex = max(t.index, old.GrantsIndex+1)
+	t.putInstance(old, &i) // ModifyIndex stays: it orders the indexes of those that wait and those that are final
 }
 
 // describeAssignment tells people what a fact is about.
@@ -87,6 +125,7 @@ func (t *tx) revokeCapability(c wasmatrix.RevokeCapability) any {
 		return wasmatrix.Errorf(wasmatrix.CodeCapabilityNotFound, "instance %q has no assignment %q", i.ID, c.Capability)
 	}
 	t.putAssignments(i.ID, slices.Delete(slices.Clone(old), at, at+1))
+	t.moveGrants(i)
 	t.remember(c.Request, i.ID)
 	t.instanceFact(wasmatrix.FactRevoked, i, string(c.Capability))
 	return nil
@@ -115,6 +154,11 @@ func (t *tx) putProvider(c wasmatrix.PutProvider) any {
 	case p.Revision != 0 && p.Revision != old.Revision:
 		return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q is at revision %d, not %d", p.ID, old.Revision, p.Revision)
 	}
+	if t.rules >= 3 {
+		if now, ok := wasmatrix.ProviderOf(t, p.ID); ok && now.Type != p.Type {
+			return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q is of type %s and cannot become one of type %s", p.ID, now.Type, p.Type)
+		}
+	}
 	p.Revision, p.CreateIndex = 1, t.index
 	if exists {
 		p.Revision, p.CreateIndex = old.Revision+1, old.CreateIndex
@@ -138,10 +182,53 @@ func (t *tx) removeProvider(c wasmatrix.RemoveProvider) any {
 	if err != nil || dup != nil {
 		return orNil(err)
 	}
-	if _, ok := t.providers.Delete(c.Provider); !ok {
-		return wasmatrix.Errorf(wasmatrix.CodeCapabilityNotFound, "no provider %q", c.Provider)
+	if err := t.checkRemoval(c.Provider); err != nil {
+		return err
 	}
+	t.providers.Delete(c.Provider)
 	t.remember(c.Request)
 	t.fact(wasmatrix.Fact{Kind: wasmatrix.FactProviderRemoved, Reason: string(c.Provider)})
 	return nil
+}
+
+// checkRemoval reports why a provider cannot be removed. Of a default one only the
+// record goes: without it, the provider is as it was before it was changed.
+func (t *tx) checkRemoval(id wasmatrix.ProviderID) *wasmatrix.Error {
+	if t.rules < 3 {
+		if _, ok := t.Provider(id); !ok {
+			return noProvider(id)
+		}
+		return nil
+	}
+	p, ok := wasmatrix.ProviderOf(t, id)
+	switch {
+	case !ok:
+		return noProvider(id)
+	case !p.Stopped:
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q is running: stop it first", id)
+	case id == wasmatrix.DefaultProvider(p.Type):
+		return nil
+	}
+	if i, c := t.user(id); i != "" {
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q is in use by capability %q of instance %q", id, c, i)
+	}
+	return nil
+}
+
+// user returns an assignment of a live instance that names a provider; "" if there
+// is none. It looks at all of them.
+func (t *tx) user(p wasmatrix.ProviderID) (user wasmatrix.InstanceID, by wasmatrix.CapabilityID) {
+	t.assignments.Scan(func(id wasmatrix.InstanceID, all []*wasmatrix.Assignment) bool {
+		for _, a := range all {
+			if a.ProviderID() != p {
+				continue
+			}
+			if i, ok := t.Instance(id); ok && !i.Status.Final() {
+				user, by = id, a.ID
+				return false
+			}
+		}
+		return true
+	})
+	return user, by
 }

@@ -43,6 +43,9 @@ func (t *tx) start(it *wasmatrix.StartItem) wasmatrix.StartResult {
 			ID: p.Instance, Spec: spec, Status: wasmatrix.StatusPending,
 			CreatedAt: t.now, ChangedAt: t.now, CreateIndex: t.index, ModifyIndex: t.index,
 		}
+		if t.rules >= 3 && len(it.Assignments) > 0 {
+			i.GrantsIndex = t.index
+		}
 		kind := wasmatrix.FactRequested
 		if p.Node != "" {
 			node, _ := t.Node(p.Node)
@@ -74,6 +77,11 @@ func (t *tx) checkStart(it *wasmatrix.StartItem) *wasmatrix.Error {
 	}
 	if _, ok := t.Module(it.Spec.Module); !ok {
 		return wasmatrix.Errorf(wasmatrix.CodeModuleNotFound, "no module %s", it.Spec.Module)
+	}
+	for _, a := range it.Assignments {
+		if err := t.checkGrant(&a.Grant); err != nil {
+			return err
+		}
 	}
 	// What the item's earlier instances take of each node, which is not yet in
 	// the state. One instance, the common case, needs no such memory.

@@ -13,7 +13,7 @@ import (
 // SchemaVersion is the highest version of the log schema that this build
 // understands. Each command is written with the lowest that does; schema.go
 // says what each version added.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 // UnknownCommandError says that a command was written by a newer release.
 type UnknownCommandError struct {
@@ -48,30 +48,37 @@ func Encode(cmd wasmatrix.Command) ([]byte, error) {
 // Decode reads what [Encode] wrote. What only a newer release knows is an
 // *UnknownCommandError, anything else that is wrong a *wasmatrix.Error.
 func Decode(b []byte) (wasmatrix.Command, error) {
+	cmd, _, err := decode(b)
+	return cmd, err
+}
+
+// decode is Decode, and tells the version of the schema that the command was
+// written with, whose rules are those by which it changes the state.
+func decode(b []byte) (cmd wasmatrix.Command, version uint32, err error) {
 	var env log.Envelope
 	if err := proto.Unmarshal(b, &env); err != nil {
 		// A newer schema may have another type where this one has a command, so
 		// the version, which never moves, is looked for even so.
 		if v, ignorable := peekVersion(b); v > SchemaVersion {
-			return nil, &UnknownCommandError{Version: v, Ignorable: ignorable}
+			return nil, v, &UnknownCommandError{Version: v, Ignorable: ignorable}
 		}
-		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "malformed command: %w", err)
+		return nil, 0, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "malformed command: %w", err)
 	}
 	if env.Version > SchemaVersion {
-		return nil, &UnknownCommandError{Version: env.Version, Ignorable: env.Ignorable}
+		return nil, env.Version, &UnknownCommandError{Version: env.Version, Ignorable: env.Ignorable}
 	}
 	if env.Command == nil {
 		if field := unknownField(&env); field != 0 {
-			return nil, &UnknownCommandError{Version: env.Version, Field: field, Ignorable: env.Ignorable}
+			return nil, env.Version, &UnknownCommandError{Version: env.Version, Field: field, Ignorable: env.Ignorable}
 		}
-		return nil, malformed("empty")
+		return nil, env.Version, malformed("empty")
 	}
 	d := decoder{}
-	cmd := d.command(&env)
+	cmd = d.command(&env)
 	if d.wrong != "" {
-		return nil, malformed(d.wrong)
+		return nil, env.Version, malformed(d.wrong)
 	}
-	return cmd, nil
+	return cmd, env.Version, nil
 }
 
 func unknownField(env *log.Envelope) int {
@@ -202,6 +209,11 @@ func envelopeOf(cmd wasmatrix.Command) (*log.Envelope, error) {
 			FinalBefore: int64(c.FinalBefore), MaxFinal: int64(c.MaxFinal),
 			ModulesBefore: int64(c.ModulesBefore), Limit: int64(c.Limit),
 		}}
+	case wasmatrix.RecordDenials:
+		e.At = int64(c.At)
+		e.Command = &log.Envelope_RecordDenials{RecordDenials: &log.RecordDenials{
+			Request: encodeRequest(c.Request), Node: string(c.Node), Boot: string(c.Boot), Denials: encodeEach(c.Denials, encodeDenial),
+		}}
 	default:
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInternal, "cannot encode a command of type %T", cmd)
 	}
@@ -224,6 +236,14 @@ func encodeReport(r *wasmatrix.Report) *log.Report {
 		Instance: string(r.Instance), Epoch: r.Epoch, Attempt: r.Attempt, Seq: r.Seq,
 		Status: log.Status(r.Status), Reason: r.Reason, Error: string(r.Error), ExitCode: r.ExitCode,
 		Crash: encodeCrash(r.Crash), At: int64(r.At),
+	}
+}
+
+// encodeDenial leaves the time out: that of a fact is the leader's.
+func encodeDenial(d *wasmatrix.Denial) *log.Denial {
+	return &log.Denial{
+		Instance: string(d.Instance), Epoch: d.Epoch, Capability: string(d.Capability),
+		Operation: d.Operation, Reason: d.Reason, Count: d.Count,
 	}
 }
 
@@ -292,6 +312,17 @@ func (d *decoder) command(env *log.Envelope) wasmatrix.Command {
 		return wasmatrix.CollectGarbage{
 			At: at, FinalBefore: wasmatrix.Time(c.GetFinalBefore()), MaxFinal: int(c.GetMaxFinal()),
 			ModulesBefore: wasmatrix.Time(c.GetModulesBefore()), Limit: int(c.GetLimit()),
+		}
+	case *log.Envelope_RecordDenials:
+		c := e.RecordDenials
+		return wasmatrix.RecordDenials{
+			At: at, Request: d.request(c.GetRequest()), Node: wasmatrix.NodeID(c.GetNode()), Boot: wasmatrix.BootID(c.GetBoot()),
+			Denials: decodeEach(c.GetDenials(), func(n *log.Denial) wasmatrix.Denial {
+				return wasmatrix.Denial{
+					Instance: wasmatrix.InstanceID(n.GetInstance()), Epoch: n.GetEpoch(), Capability: wasmatrix.CapabilityID(n.GetCapability()),
+					Operation: n.GetOperation(), Reason: n.GetReason(), Count: n.GetCount(),
+				}
+			}),
 		}
 	default:
 		d.fail("command")

@@ -19,6 +19,10 @@ import (
 func fullCommands() []wasmatrix.Command {
 	register := filled[wasmatrix.RegisterNode](100)
 	register.Registration.Holding = nil // not replicated
+	denials := filled[wasmatrix.RecordDenials](1700)
+	for n := range denials.Denials {
+		denials.Denials[n].At = 0 // not replicated
+	}
 	return []wasmatrix.Command{
 		filled[wasmatrix.InitCluster](1),
 		register,
@@ -37,6 +41,7 @@ func fullCommands() []wasmatrix.Command {
 		filled[wasmatrix.AddModule](1400),
 		filled[wasmatrix.RemoveModule](1500),
 		filled[wasmatrix.CollectGarbage](1600),
+		denials,
 	}
 }
 
@@ -200,7 +205,7 @@ func TestMalformedCommands(t *testing.T) {
 		"overflow":      {Spec: &wasmatrix.Spec{Module: testModule, Limits: wasmatrix.Limits{Memory: 1 << 63}}, Placements: []wasmatrix.Placement{{Instance: "i"}}},
 		"twice the same assignment": {
 			Spec: testSpec(0), Placements: []wasmatrix.Placement{{Instance: "i"}},
-			Assignments: []*wasmatrix.Assignment{{ID: "c"}, {ID: "c"}},
+			Assignments: []*wasmatrix.Assignment{{ID: "c", Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV}}, {ID: "c", Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,9 +8,10 @@
 //   - Time is the latest time of any command so far, never a clock. There is no
 //     randomness, no I/O, no goroutine, and no result depends on map order.
 //   - The rules by which a command changes the state are part of the log's
-//     meaning. Methods of the root package that are used here (Eligible, Fits,
-//     Demand, Matches, Survives, Final, OnNode, Unplaced, After) and its Max
-//     bounds may change only together with the version of the log schema.
+//     meaning. What of the root package is used here (Eligible, Fits, Demand,
+//     Matches, Survives, Final, OnNode, Unplaced, After, ProviderOf, ProviderID,
+//     DefaultProvider) and its Max bounds may change only together with the
+//     version of the log schema.
 //   - For the same reason commands are not held to the rules of admission
 //     ([wasmatrix.Spec.Validate] and its like): those may differ between the
 //     releases of a cluster that is being upgraded. Only what the state itself

@@ -100,6 +100,16 @@ func createFixture(t *testing.T, dir string) {
 	provider := filled[wasmatrix.Provider](1)
 	provider.Revision = 0
 	m.do(wasmatrix.PutProvider{At: m.now, Provider: &provider})
+	m.do(wasmatrix.PutProvider{At: m.now, Provider: &wasmatrix.Provider{ID: "store", Type: wasmatrix.ProviderKV}})
+	for i := range m.fsm.State().Instances("") {
+		if !i.Status.Final() {
+			m.do(wasmatrix.AssignCapability{At: m.now, Assignment: &wasmatrix.Assignment{
+				Instance: i.ID, ID: "full", Grant: wasmatrix.Grant{
+					Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}, Provider: "store", Namespace: "shared", Stale: true,
+				},
+			}})
+		}
+	}
 	var log []byte
 	for _, c := range m.log {
 		log = append(binary.AppendUvarint(log, uint64(len(c))), c...)

@@ -59,7 +59,7 @@ func New(opts Options) *FSM {
 // would be wrong from there on: Apply panics with an *UnknownCommandError,
 // unless the command is marked as ignorable; that is answered with nil.
 func (f *FSM) Apply(index uint64, command []byte) any {
-	cmd, err := Decode(command)
+	cmd, version, err := decode(command)
 	if unknown, ok := err.(*UnknownCommandError); ok && !unknown.Ignorable { //nolint:errorlint // Decode returns it unwrapped
 		panic(unknown)
 	}
@@ -67,7 +67,7 @@ func (f *FSM) Apply(index uint64, command []byte) any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.view.Store(nil)
-	t := tx{State: f.live, opts: f.opts, specs: &f.specs}
+	t := tx{State: f.live, opts: f.opts, specs: &f.specs, rules: version}
 	t.index = index
 	answer := t.apply(cmd, err)
 	if f.changed != nil {

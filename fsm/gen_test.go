@@ -56,10 +56,26 @@ func (g *commandGen) spec(t *rapid.T) *wasmatrix.Spec {
 }
 
 func (g *commandGen) assignment(t *rapid.T) *wasmatrix.Assignment {
-	return &wasmatrix.Assignment{
+	a := &wasmatrix.Assignment{
 		Instance: pick[wasmatrix.InstanceID](t, "i", 12), ID: pick[wasmatrix.CapabilityID](t, "c", 3),
 		Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read", wasmatrix.Permission("kv:write:" + pick[string](t, "p", 3))}},
 	}
+	switch rapid.IntRange(0, 11).Draw(t, "schema 3") {
+	case 0:
+		a.Provider = pick[wasmatrix.ProviderID](t, "p", 2)
+	case 1:
+		a.Namespace = pick[string](t, "namespace", 2)
+	case 2:
+		a.Stale = true
+	}
+	return a
+}
+
+func (g *commandGen) provider(t *rapid.T) wasmatrix.ProviderID {
+	if rapid.IntRange(0, 3).Draw(t, "default provider") == 0 {
+		return wasmatrix.DefaultProvider(wasmatrix.ProviderKV)
+	}
+	return pick[wasmatrix.ProviderID](t, "p", 2)
 }
 
 func (g *commandGen) boot(t *rapid.T, s *State, node wasmatrix.NodeID) wasmatrix.BootID {
@@ -112,7 +128,7 @@ func (g *commandGen) draw(t *rapid.T, s *State) wasmatrix.Command {
 	at := g.now
 	node := pick[wasmatrix.NodeID](t, "n", 4)
 	instance := pick[wasmatrix.InstanceID](t, "i", 12)
-	switch rapid.IntRange(0, 31).Draw(t, "command") {
+	switch rapid.IntRange(0, 33).Draw(t, "command") {
 	case 0:
 		return wasmatrix.InitCluster{At: at, Cluster: pick[wasmatrix.ClusterID](t, "cluster", 2)}
 	case 1, 2, 3:
@@ -170,12 +186,16 @@ func (g *commandGen) draw(t *rapid.T, s *State) wasmatrix.Command {
 		}
 		return c
 	case 27:
-		return wasmatrix.PutProvider{At: at, Request: g.request(t), Provider: &wasmatrix.Provider{
-			ID: pick[wasmatrix.ProviderID](t, "p", 2), Type: wasmatrix.ProviderKV, Config: map[string]string{"x": "y", "a": "b"},
-			Revision: uint64(rapid.IntRange(0, 2).Draw(t, "revision")),
-		}}
+		p := &wasmatrix.Provider{
+			ID: g.provider(t), Type: wasmatrix.ProviderKV, Config: map[string]string{"x": "y", "a": "b"},
+			Revision: uint64(rapid.IntRange(0, 2).Draw(t, "revision")), Stopped: rapid.Bool().Draw(t, "stopped"),
+		}
+		if rapid.IntRange(0, 9).Draw(t, "other type") == 0 {
+			p.Type = wasmatrix.ProviderHTTP
+		}
+		return wasmatrix.PutProvider{At: at, Request: g.request(t), Provider: p}
 	case 28:
-		return wasmatrix.RemoveProvider{At: at, Request: g.request(t), Provider: pick[wasmatrix.ProviderID](t, "p", 2)}
+		return wasmatrix.RemoveProvider{At: at, Request: g.request(t), Provider: g.provider(t)}
 	case 29:
 		c := wasmatrix.AddModule{At: at, Request: g.request(t), Module: &wasmatrix.Module{Digest: g.digest(t), Size: 3, Kind: wasmatrix.ModuleReactor, Imports: []string{"env.x"}}}
 		if rapid.Bool().Draw(t, "named") {
@@ -184,6 +204,15 @@ func (g *commandGen) draw(t *rapid.T, s *State) wasmatrix.Command {
 		return c
 	case 30:
 		return wasmatrix.RemoveModule{At: at, Request: g.request(t), Digest: g.digest(t)}
+	case 31, 32:
+		c := wasmatrix.RecordDenials{At: at, Request: g.request(t), Node: node, Boot: g.boot(t, s, node)}
+		for range rapid.IntRange(0, 3).Draw(t, "denials") {
+			c.Denials = append(c.Denials, wasmatrix.Denial{
+				Instance: pick[wasmatrix.InstanceID](t, "i", 12), Epoch: 1, Capability: pick[wasmatrix.CapabilityID](t, "c", 3),
+				Operation: "kv.set", Reason: "no permission", Count: uint64(rapid.IntRange(1, 3).Draw(t, "times")),
+			})
+		}
+		return c
 	default:
 		return wasmatrix.CollectGarbage{
 			At: at, FinalBefore: at - wasmatrix.Time(10*time.Second), MaxFinal: rapid.IntRange(0, 4).Draw(t, "max final"),
@@ -212,7 +241,6 @@ func (g *commandGen) warm(m *machine) {
 // The examples are the same in every run.
 func TestGeneratorReachesEveryKind(t *testing.T) {
 	missing := maps.Clone(knownFacts)
-	delete(missing, string(wasmatrix.FactDenied)) // nodes do not report denials yet
 	answers := map[string]int{}
 	run := rapid.Custom(func(t *rapid.T) *machine {
 		var gen commandGen

@@ -15,7 +15,7 @@ import (
 // the oldest rules that see all of it, which [State.schema] tells: servers of
 // two releases agree on it as long as both know all that is in it, and the
 // hash that an old snapshot carries stays good.
-const hashVersion = 2
+const hashVersion = 3
 
 // Hash returns a digest of everything that the state says. Equal states have
 // equal hashes, however they came to be: by which commands, through which
@@ -42,7 +42,7 @@ func (s *State) Hash() [32]byte {
 
 	h.section(s.instances.Len())
 	for i := range s.Instances("") {
-		h.buf = appendInstance(h.buf, i, h.spec(i.Spec))
+		h.buf = appendInstance(h.buf, i, h.spec(i.Spec), h.rules)
 		h.flush()
 	}
 	h.section(s.nodes.Len())
@@ -65,7 +65,7 @@ func (s *State) Hash() [32]byte {
 	h.section(s.assignmentCount)
 	s.assignments.Scan(func(_ wasmatrix.InstanceID, all []*wasmatrix.Assignment) bool {
 		for _, a := range all {
-			h.buf = appendAssignment(h.buf, a)
+			h.buf = appendAssignment(h.buf, a, h.rules)
 		}
 		h.flush()
 		return true
@@ -214,7 +214,7 @@ func appendSpec(b []byte, s *wasmatrix.Spec, rules uint32) []byte {
 	return b
 }
 
-func appendInstance(b []byte, i *wasmatrix.Instance, spec []byte) []byte {
+func appendInstance(b []byte, i *wasmatrix.Instance, spec []byte, rules uint32) []byte {
 	b = appendText(b, i.ID)
 	b = append(b, spec...)
 	b = appendUint(b, i.Status)
@@ -232,7 +232,11 @@ func appendInstance(b []byte, i *wasmatrix.Instance, spec []byte) []byte {
 	b = appendInt(b, i.StartedAt)
 	b = appendInt(b, i.ChangedAt)
 	b = appendUint(b, i.CreateIndex)
-	return appendUint(b, i.ModifyIndex)
+	b = appendUint(b, i.ModifyIndex)
+	if rules >= 3 {
+		b = appendUint(b, i.GrantsIndex)
+	}
+	return b
 }
 
 func appendNode(b []byte, n *wasmatrix.Node) []byte {
@@ -275,13 +279,19 @@ func appendProvider(b []byte, p *wasmatrix.Provider) []byte {
 	return appendUint(b, p.ModifyIndex)
 }
 
-func appendAssignment(b []byte, a *wasmatrix.Assignment) []byte {
+func appendAssignment(b []byte, a *wasmatrix.Assignment, rules uint32) []byte {
 	b = appendText(b, a.Instance)
 	b = appendText(b, a.ID)
 	b = appendText(b, a.Type)
 	b = appendTexts(b, a.Permissions)
 	b = appendInt(b, a.CreatedAt)
-	return appendUint(b, a.CreateIndex)
+	b = appendUint(b, a.CreateIndex)
+	if rules >= 3 {
+		b = appendText(b, a.Provider)
+		b = appendText(b, a.Namespace)
+		b = appendBool(b, a.Stale)
+	}
+	return b
 }
 
 func appendCrash(b []byte, c *wasmatrix.Crash, rules uint32) []byte {

@@ -28,15 +28,15 @@ func TestHashSeesEveryField(t *testing.T) {
 	seesAll(t, func(s *wasmatrix.Spec) []byte { return appendSpec(nil, s, hashVersion) })
 	seesAll(t, func(i *wasmatrix.Instance) []byte {
 		if i.Spec == nil {
-			return appendInstance(nil, i, nil)
+			return appendInstance(nil, i, nil, hashVersion)
 		}
 		sum := sha256.Sum256(appendSpec(nil, i.Spec, hashVersion))
-		return appendInstance(nil, i, sum[:])
+		return appendInstance(nil, i, sum[:], hashVersion)
 	})
 	seesAll(t, func(n *wasmatrix.Node) []byte { return appendNode(nil, n) })
 	seesAll(t, func(m *wasmatrix.Module) []byte { return appendModule(nil, m) })
 	seesAll(t, func(p *wasmatrix.Provider) []byte { return appendProvider(nil, p) })
-	seesAll(t, func(a *wasmatrix.Assignment) []byte { return appendAssignment(nil, a) })
+	seesAll(t, func(a *wasmatrix.Assignment) []byte { return appendAssignment(nil, a, hashVersion) })
 	seesAll(t, func(c *wasmatrix.Crash) []byte { return appendCrash(nil, c, hashVersion) })
 	// A fact's index is its place, which Hash writes once for all.
 	seesAll(t, func(f *wasmatrix.Fact) []byte { return appendUint(appendFact(nil, f), f.Index) })

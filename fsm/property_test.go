@@ -58,6 +58,9 @@ func TestP5_RegistryOfAssignmentsComplete(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var gen commandGen
 		m := newMachine(t, Options{}).seed("n1")
+		for _, p := range []wasmatrix.ProviderID{"p0", "p1"} {
+			m.do(wasmatrix.PutProvider{Provider: &wasmatrix.Provider{ID: p, Type: wasmatrix.ProviderKV}})
+		}
 		model := map[wasmatrix.InstanceID]map[wasmatrix.CapabilityID]string{}
 		for n := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
@@ -310,7 +313,7 @@ func TestP13_FactsCompleteAndGapless(t *testing.T) {
 				}
 				follow++
 				switch f.Kind {
-				case wasmatrix.FactAssigned, wasmatrix.FactRevoked, wasmatrix.FactStopRequested:
+				case wasmatrix.FactAssigned, wasmatrix.FactRevoked, wasmatrix.FactDenied, wasmatrix.FactStopRequested:
 				default:
 					told[f.Instance] = f.Kind
 				}

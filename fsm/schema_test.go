@@ -14,7 +14,7 @@ import (
 
 // later has a command for each field that a version after the first added,
 // with that field alone.
-func later() map[string]wasmatrix.Command {
+func later() map[string]laterCommand {
 	start := func(change func(*wasmatrix.Spec)) wasmatrix.Command {
 		plain, changed := testSpec(wasmatrix.RestartNever), testSpec(wasmatrix.RestartNever)
 		change(changed)
@@ -30,12 +30,27 @@ func later() map[string]wasmatrix.Command {
 			{Instance: "i", Epoch: 1, Attempt: 1, Seq: 1, Status: wasmatrix.StatusCrashed, Crash: &c},
 		}}
 	}
-	return map[string]wasmatrix.Command{
-		"stdin":       start(func(s *wasmatrix.Spec) { s.Stdin = []byte("x") }),
-		"fuel budget": start(func(s *wasmatrix.Spec) { s.Limits.Fuel = 1 }),
-		"fuel":        crash(wasmatrix.Crash{Fuel: 1}),
-		"memory peak": crash(wasmatrix.Crash{MemoryPeak: 1}),
+	assign := wasmatrix.AssignCapability{Assignment: kvGrant("c")}
+	return map[string]laterCommand{
+		"stdin":       {2, 2, start(func(s *wasmatrix.Spec) { s.Stdin = []byte("x") })},
+		"fuel budget": {2, 2, start(func(s *wasmatrix.Spec) { s.Limits.Fuel = 1 })},
+		"fuel":        {2, 2, crash(wasmatrix.Crash{Fuel: 1})},
+		"memory peak": {2, 2, crash(wasmatrix.Crash{MemoryPeak: 1})},
+		"started with an assignment": {3, 3, wasmatrix.StartInstances{Items: []wasmatrix.StartItem{
+			{Spec: testSpec(wasmatrix.RestartNever), Placements: []wasmatrix.Placement{{Instance: "plain", Node: "n1"}}},
+			{Spec: testSpec(wasmatrix.RestartNever), Placements: []wasmatrix.Placement{{Instance: "i", Node: "n1"}}, Assignments: []*wasmatrix.Assignment{kvGrant("c")}},
+		}}},
+		"assign": {3, 3, assign},
+		// These are new in what they do and leave nothing that is new.
+		"provider": {3, 1, wasmatrix.PutProvider{Provider: &wasmatrix.Provider{ID: "p", Type: wasmatrix.ProviderKV}}},
+		"denials":  {3, 1, wasmatrix.RecordDenials{Node: "n1", Boot: "boot-1", Denials: []wasmatrix.Denial{{Instance: "i", Capability: "c"}}}},
 	}
+}
+
+// laterCommand is a command that needs a version, and leaves a state that does.
+type laterCommand struct {
+	version, state uint32
+	cmd            wasmatrix.Command
 }
 
 func versionOf(t *testing.T, c wasmatrix.Command) uint32 {
@@ -84,21 +99,21 @@ func TestNewFieldsNeedANewerServer(t *testing.T) {
 	}
 	for name, c := range later() {
 		t.Run(name, func(t *testing.T) {
-			if v := versionOf(t, c); v != 2 {
+			if v := versionOf(t, c.cmd); v != c.version {
 				t.Errorf("the command has version %d", v)
 			}
 			m := base()
-			if _, ok := c.(wasmatrix.ApplyReports); ok {
+			if _, ok := c.cmd.(wasmatrix.StartInstances); !ok {
 				m.do(plain)
 			}
 			before := m.fsm.State().Hash()
-			m.do(c)
+			m.do(c.cmd)
 			s := m.fsm.State()
 			if s.Hash() == before {
 				t.Fatal("the command changed nothing")
 			}
 			b := snapshotOf(t, s)
-			if format, rules := snapshotVersions(t, b); format != 2 || rules != 2 {
+			if format, rules := snapshotVersions(t, b); format != c.state || rules != c.state {
 				t.Errorf("the snapshot has format version %d and hash version %d", format, rules)
 			}
 			if throughSnapshot(t, s, Options{}).State().Hash() != s.Hash() {

@@ -162,7 +162,9 @@ func (s *script) run(words []string) []string {
 		}
 		if c, ok := a.pairs["cap"]; ok {
 			it.Assignments = []*wasmatrix.Assignment{{
-				ID: wasmatrix.CapabilityID(c), Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}},
+				ID: wasmatrix.CapabilityID(c), Grant: wasmatrix.Grant{
+					Type: wasmatrix.ProviderKV, Permissions: []wasmatrix.Permission{"kv:read"}, Provider: wasmatrix.ProviderID(a.or("provider", "")),
+				},
 			}}
 		}
 		do(wasmatrix.StartInstances{At: at, Items: []wasmatrix.StartItem{it}})
@@ -195,16 +197,27 @@ func (s *script) run(words []string) []string {
 			perms = append(perms, wasmatrix.Permission(p))
 		}
 		do(wasmatrix.AssignCapability{At: at, Request: a.request(), Assignment: &wasmatrix.Assignment{
-			Instance: instance(), ID: wasmatrix.CapabilityID(word(1)), Grant: wasmatrix.Grant{Type: wasmatrix.ProviderKV, Permissions: perms},
+			Instance: instance(), ID: wasmatrix.CapabilityID(word(1)), Grant: wasmatrix.Grant{
+				Type: wasmatrix.ProviderType(a.or("type", "kv")), Permissions: perms,
+				Provider: wasmatrix.ProviderID(a.or("provider", "")), Namespace: a.or("namespace", ""),
+			},
 		}})
 	case "revoke": // INSTANCE CAPABILITY
 		do(wasmatrix.RevokeCapability{At: at, Request: a.request(), Instance: instance(), Capability: wasmatrix.CapabilityID(word(1))})
 	case "provider":
 		do(wasmatrix.PutProvider{At: at, Request: a.request(), Provider: &wasmatrix.Provider{
-			ID: wasmatrix.ProviderID(word(0)), Type: wasmatrix.ProviderKV, Revision: uint64(a.num("revision", 0)), Stopped: slices.Contains(a.words, "stopped"),
+			ID: wasmatrix.ProviderID(word(0)), Type: wasmatrix.ProviderType(a.or("type", "kv")), Revision: uint64(a.num("revision", 0)), Stopped: slices.Contains(a.words, "stopped"),
 		}})
 	case "rm-provider":
 		do(wasmatrix.RemoveProvider{At: at, Request: a.request(), Provider: wasmatrix.ProviderID(word(0))})
+	case "deny": // INSTANCE NODE CAPABILITY OPERATION
+		do(wasmatrix.RecordDenials{
+			At: at, Request: a.request(), Node: wasmatrix.NodeID(word(1)), Boot: wasmatrix.BootID(a.or("boot", "b1")),
+			Denials: []wasmatrix.Denial{{
+				Instance: instance(), Epoch: uint64(a.num("epoch", 1)), Capability: wasmatrix.CapabilityID(word(2)), Operation: word(3),
+				Reason: a.or("reason", ""), Count: uint64(a.num("count", 1)),
+			}},
+		})
 	case "gc":
 		ago := func(key string) wasmatrix.Time {
 			d, err := time.ParseDuration(a.or(key, "1h"))

@@ -32,7 +32,7 @@ import (
 // SHA-256 of all bytes before it, and the state's hash.
 const (
 	snapshotMagic   = "WMXSNAP\n"
-	snapshotVersion = 2 // the newest; each is written with the lowest that covers it, which is [State.schema]
+	snapshotVersion = 3 // the newest; each is written with the lowest that covers it, which is [State.schema]
 
 	chunkTarget  = 256 << 10 // bytes of content after which a chunk is full
 	maxChunk     = 64 << 20  // bytes, of content and as stored

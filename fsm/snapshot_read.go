@@ -265,7 +265,7 @@ func (b *builder) putInstance(rec []byte, d *decoder) error {
 		Reason: r.GetReason(), LastError: interned(knownCodes, r.GetLastError()), ExitCode: r.ExitCode,
 		Restarts: r.GetRestarts(), Crashes: r.GetCrashes(),
 		CreatedAt: wasmatrix.Time(r.GetCreatedAt()), StartedAt: wasmatrix.Time(r.GetStartedAt()), ChangedAt: wasmatrix.Time(r.GetChangedAt()),
-		CreateIndex: r.GetCreateIndex(), ModifyIndex: r.GetModifyIndex(),
+		CreateIndex: r.GetCreateIndex(), ModifyIndex: r.GetModifyIndex(), GrantsIndex: r.GetGrantsIndex(),
 	}
 	node, known := b.s.Node(i.Node)
 	switch {

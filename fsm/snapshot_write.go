@@ -180,7 +180,7 @@ func (sw *snapshotWriter) instance(i *wasmatrix.Instance) *log.InstanceRecord {
 		Reason: i.Reason, LastError: string(i.LastError), ExitCode: i.ExitCode,
 		Restarts: i.Restarts, Crashes: i.Crashes,
 		CreatedAt: int64(i.CreatedAt), StartedAt: int64(i.StartedAt), ChangedAt: int64(i.ChangedAt),
-		CreateIndex: i.CreateIndex, ModifyIndex: i.ModifyIndex,
+		CreateIndex: i.CreateIndex, ModifyIndex: i.ModifyIndex, GrantsIndex: i.GrantsIndex,
 	}
 	if n, ok := sw.specs[i.Spec]; ok {
 		r.SpecOrNumber = &log.InstanceRecord_SpecNumber{SpecNumber: n}
