@@ -72,7 +72,29 @@ func (c *cli) statusText(s *api.GetStatusResponse) error {
 		f.add("Last contact", s.GetLastContact().AsDuration().Round(time.Millisecond).String()+" ago")
 	}
 	f.add("State hash", fmt.Sprintf("%s at %d", s.GetStateHash(), s.GetStateIndex()))
+	for _, g := range s.GetGroups() {
+		groupFields(f, g)
+	}
 	return f.write(c.out)
+}
+
+// groupFields shows a server's part in the Raft group of a provider.
+func groupFields(f *fields, g *api.HostedGroup) {
+	f.add("Group", g.GetName())
+	leader := g.GetLeaderId()
+	if leader == "" {
+		leader = "none"
+	}
+	f.add("  leader", leader)
+	f.add("  voters", count(g.GetVoters()))
+	f.add("  state", g.GetState())
+	f.add("  term", count(g.GetTerm()))
+	f.add("  commit index", count(g.GetCommitIndex()))
+	f.add("  applied index", count(g.GetAppliedIndex()))
+	f.add("  state hash", fmt.Sprintf("%s at %d", g.GetStateHash(), g.GetStateIndex()))
+	f.add("  namespaces", count(g.GetNamespaces()))
+	f.add("  keys", count(g.GetKeys()))
+	f.add("  bytes", wasmatrix.FormatBytes(g.GetBytes()))
 }
 
 func (c *cli) clusterMembersCommand() *cobra.Command {

@@ -18,7 +18,7 @@ func (c *cli) completionCommand() *cobra.Command {
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Write a shell's completion script",
 		Long: `Write the script that completes wasmatrix's commands, flags and the IDs of
-instances, modules and nodes, which it asks the server for.`,
+instances, modules, providers and nodes, which it asks the server for.`,
 		Example: `  source <(wasmatrix completion bash)
   wasmatrix completion zsh > "${fpath[1]}/_wasmatrix"
   wasmatrix completion fish > ~/.config/fish/completions/wasmatrix.fish

@@ -22,11 +22,13 @@ func (c *cli) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [ID]",
 		Short: "List or follow what happened",
-		Long: `List the facts: everything that happened to instances, nodes and modules, under
-indexes without gaps. With --follow, show facts as they happen, from the index
+		Long: `List the facts: everything that happened to instances, their capabilities, nodes,
+modules and providers, under indexes without gaps. Calls that were denied are told
+of some at a time. With --follow, show facts as they happen, from the index
 of --from or from now on; a lost connection is made again, and none is missed.`,
 		Example: `  wasmatrix events web-1
   wasmatrix events -f --kind crashed --kind node_down
+  wasmatrix events web-1 --kind denied
   wasmatrix events --from 1000 -o json`,
 		Args:              wants("[ID]"),
 		ValidArgsFunction: c.instanceIDs(false),

@@ -38,16 +38,19 @@ type fakeServer struct {
 	broken    map[string]bool // streams that have broken once
 	instances []*api.Instance
 	modules   []*api.Module
+	providers map[string]*api.Provider
 	pushed    map[string][]byte
 	restored  []byte
 	leader    string
 	hold      bool // streams of logs end only with their client
+	race      bool // somebody else updates a provider once it was read
 }
 
 func startFake() (*fakeServer, func()) {
 	f := &fakeServer{last: map[string]proto.Message{}, streams: map[string]int{}, broken: map[string]bool{}, pushed: map[string][]byte{}, leader: "a.0badcafe"}
 	f.cond = sync.NewCond(&f.mu)
 	f.instances = fakeInstances()
+	f.providers = fakeProviders()
 	f.modules = []*api.Module{{
 		Digest: fakeDigest, Names: []string{"hello", "hi"}, SizeBytes: 1536, Kind: "command",
 		Imports: []string{"wasi_snapshot_preview1.fd_write"}, Exports: []string{"_start", "bad\n:1", "handle"},
@@ -64,6 +67,12 @@ func startFake() (*fakeServer, func()) {
 		},
 		func() (string, http.Handler) {
 			return apiconnect.NewNodeServiceHandler(fakeNodeService{fakeServer: f}, opts)
+		},
+		func() (string, http.Handler) {
+			return apiconnect.NewCapabilityServiceHandler(fakeCapabilityService{fakeServer: f}, opts)
+		},
+		func() (string, http.Handler) {
+			return apiconnect.NewProviderServiceHandler(fakeProviderService{fakeServer: f}, opts)
 		},
 		func() (string, http.Handler) {
 			return apiconnect.NewEventServiceHandler(fakeEventService{fakeServer: f}, opts)
@@ -216,6 +225,10 @@ func (s fakeInstanceService) StartInstance(_ context.Context, req *api.StartInst
 	if req.GetLimits().GetMemoryBytes() > wasmatrix.MaxMemory {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "no node has room for it").With("missing", "memory")
 	}
+	if req.GetStrict() && len(req.GetCapabilities()) == 0 {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "the module needs capabilities of types that it is not given: http, kv").
+			With("missing", "http,kv")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res := &api.StartInstanceResponse{}
@@ -259,9 +272,8 @@ func (s fakeInstanceService) RestartInstance(_ context.Context, req *api.Restart
 func (s fakeInstanceService) QueryInstance(_ context.Context, req *api.QueryInstanceRequest) (*api.QueryInstanceResponse, error) {
 	s.note(req)
 	i, err := s.instance(req.GetInstanceId())
-	return &api.QueryInstanceResponse{Instance: i, Capabilities: []*api.Capability{{
-		InstanceId: req.GetInstanceId(), CapabilityId: "store", Type: "kv", Permissions: []string{"kv:read", "kv:write:tmp/"}, CreatedAt: fixed,
-	}}}, err
+	caps, needs := fakeGrants(req.GetInstanceId())
+	return &api.QueryInstanceResponse{Instance: i, Capabilities: caps, Needs: needs}, err
 }
 
 // ListInstances gives one instance a page.
@@ -449,6 +461,7 @@ var fakeNodes = []*api.Node{
 var fakeUsage = &api.NodeUsage{
 	Instances: 1, ReservedBytes: 64 << 20, GuestMemoryBytes: 3 << 19, HeapBytes: 20 << 20, Goroutines: 41, Threads: 12, Descriptors: 23,
 	Compiling: 2, Runnable: 3, Cores: 4, Cpu: durationpb.New(61500*time.Millisecond + 1234),
+	CapabilityCalls: 1200, CapabilityDenials: 3, CapabilityCallsOpen: 2,
 }
 
 func (s fakeNodeService) ListNodes(_ context.Context, req *api.ListNodesRequest) (*api.ListNodesResponse, error) {
@@ -477,10 +490,12 @@ type fakeEventService struct {
 
 func fakeEvent(index uint64) *api.Event {
 	e := &api.Event{Index: index, Time: fixed, Kind: "started", InstanceId: "web-1", Node: "n1", Epoch: 1, Attempt: 1}
-	switch index % 3 {
-	case 0:
+	switch {
+	case index == 6:
+		e.Kind, e.Reason = "denied", "store: kv.set: no permission"
+	case index%3 == 0:
 		e.Kind, e.Reason = "crashed", "trap: unreachable"
-	case 1:
+	case index%3 == 1:
 		e = &api.Event{Index: index, Time: fixed, Kind: "node_up", Node: "n1"}
 	}
 	return e
@@ -537,6 +552,10 @@ func (s fakeClusterService) GetStatus(_ context.Context, req *api.GetStatusReque
 		CommitIndex: 40, AppliedIndex: 41, LastIndex: 42, LastContact: durationpb.New(12 * time.Millisecond), StateHash: "beef", StateIndex: 41,
 		Voters: 3, FailureTolerance: 1, Instances: 4, NodesUp: 2, NodesDown: 1, StartedAt: fixed,
 		InstancesByStatus: map[string]uint64{"running": 1, "crashed": 1, "stopped": 1, "pending": 1},
+		Groups: []*api.HostedGroup{{
+			Name: "kv", State: "follower", Term: 3, LeaderId: s.leader, CommitIndex: 90, AppliedIndex: 89, StateHash: "cafe", StateIndex: 88, Voters: 3,
+			Namespaces: 2, Keys: 12, Bytes: 3 << 9,
+		}},
 	}, nil
 }
 

@@ -18,9 +18,10 @@ import (
 func (c *cli) inspectCommand() *cobra.Command {
 	var stale bool
 	cmd := &cobra.Command{
-		Use:               "inspect ID",
-		Short:             "Show an instance in full",
-		Long:              "Show all that is known of an instance: what was asked for, where it is, and how it ended.",
+		Use:   "inspect ID",
+		Short: "Show an instance in full",
+		Long: `Show all that is known of an instance: what was asked for, where it is, what its
+module needs of capabilities and what it was given, and how it ended.`,
 		Example:           "  wasmatrix inspect web-1\n  wasmatrix inspect web-1 -o json | jq .instance.spec",
 		Args:              wants("ID"),
 		ValidArgsFunction: c.instanceIDs(false),
@@ -55,6 +56,7 @@ func (c *cli) inspectJSON(q *api.QueryInstanceResponse, crashes *api.GetCrashInf
 	}
 	var doc struct {
 		Instance     json.RawMessage `json:"instance"`
+		Needs        json.RawMessage `json:"needs"`
 		Capabilities json.RawMessage `json:"capabilities"`
 		CrashInfo    json.RawMessage `json:"crashInfo"`
 	}
@@ -92,22 +94,30 @@ func (c *cli) inspectText(q *api.QueryInstanceResponse, crashes *api.GetCrashInf
 	f.add("Started", moment(i.GetStartedAt()))
 	f.add("Changed", moment(i.GetChangedAt()))
 	c.specFields(f, i.GetSpec())
-	var caps []string
-	for _, k := range q.GetCapabilities() {
-		caps = append(caps, fmt.Sprintf("%s=%s:%s", k.GetCapabilityId(), k.GetType(), strings.Join(k.GetPermissions(), ",")))
-	}
-	f.list("Capabilities", caps)
-	if err := f.write(c.out); err != nil || len(crashes.GetCrashes()) == 0 {
+	if err := f.write(c.out); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(c.out); err != nil {
-		return err
+	if t := needsTable(q.GetNeeds(), q.GetCapabilities()); t != nil {
+		if err := c.writeBelow(t); err != nil {
+			return err
+		}
 	}
-	if err := c.writeTable(c.crashTable(crashes)); err != nil {
+	if len(crashes.GetCrashes()) == 0 {
+		return nil
+	}
+	if err := c.writeBelow(c.crashTable(crashes)); err != nil {
 		return err
 	}
 	c.noteMissing(crashes)
 	return c.lastStderr(crashes)
+}
+
+// writeBelow writes a table, apart from what is above it.
+func (c *cli) writeBelow(t *table) error {
+	if _, err := fmt.Fprintln(c.out); err != nil {
+		return err
+	}
+	return c.writeTable(t)
 }
 
 // lastStderr shows what the last crash wrote at its end, if that is known.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -52,7 +53,8 @@ func (c *cli) nodeInspectCommand() *cobra.Command {
 		Short: "Show a node in full",
 		Long: `Show a node, and what its process takes of the machine at the moment, if the node
 answers when it is asked. Memory and Reserved are limits of instances, which they
-may not have used; Guest memory is what they have.`,
+may not have used; Guest memory is what they have. CPU time and Capability calls
+are counted from when the process began.`,
 		Example:           "  wasmatrix node inspect worker-1",
 		Args:              wants("NODE"),
 		ValidArgsFunction: once(false, c.nodeIDs()),
@@ -96,6 +98,7 @@ func usageFields(f *fields, u *api.NodeUsage) {
 	f.add("Compiling", count(u.GetCompiling()))
 	f.add("Runnable", count(u.GetRunnable()))
 	f.add("Cores", count(u.GetCores()))
+	f.add("Capability calls", fmt.Sprintf("%d, and %d denied; %d under way", u.GetCapabilityCalls(), u.GetCapabilityDenials(), u.GetCapabilityCallsOpen()))
 	f.add("CPU time", short(u.GetCpu().AsDuration().Round(time.Millisecond)))
 }
 

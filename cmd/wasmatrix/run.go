@@ -31,9 +31,14 @@ A FILE is pushed first if the servers lack it. A DIGEST may be cut short, as
 "module ls" shows it. What follows "--" is given to the program as its arguments.
 
 The instance sees nothing of the machine: no files, no network, and no
-environment but what --env gives it. A capability gives it the use of a provider:
---cap ID=TYPE:PERMISSION,PERMISSION..., for example
---cap store=kv:kv:read,kv:write.
+environment but what --env gives it. A capability gives it the use of a provider
+("wasmatrix cap" says what there is to allow), under the ID by which the program
+calls it. A module that needs more than it is given starts, and its calls are
+denied; with --strict it is refused. Options stand among the permissions:
+
+  --cap store=kv:kv:read,kv:write
+  --cap visits=kv:kv:read,kv:write,namespace=visits,stale
+  --cap api=http:http:domain:example.com,provider=outside
 
 A constraint restricts the nodes that it may run on, by their labels: key=value,
 key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
@@ -41,6 +46,7 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
   wasmatrix run hello.wasm --restart on_failure --max-retries 5 -- --verbose input
   wasmatrix run web --count 10 --memory 32MiB --label app=web --constraint zone=a
   wasmatrix run job.wasm --env MODE=fast --deadline 10m --wait
+  wasmatrix run visits.wasm --cap visits=kv:kv:read,kv:write,namespace=visits --strict
   wasmatrix run sort.wasm --stdin words.txt --fuel 1000000000`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			own := args
@@ -71,7 +77,7 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 		return c.call(func(ctx context.Context, cl *client.Client, _ []string) error {
 			res, err := c.start(ctx, cl, args[0], req)
 			if err != nil {
-				return err
+				return ungranted(err, req)
 			}
 			if !wait {
 				return c.showStarted(ctx, cl, res, explicitTable)
@@ -80,6 +86,19 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 		})(cmd, args)
 	}
 	return cmd
+}
+
+// ungranted adds to a refusal of a strict start the flags that would help.
+func ungranted(err error, req *api.StartInstanceRequest) error {
+	e := wasmatrix.AsError(err)
+	if !req.GetStrict() || e.Code != wasmatrix.CodeValidation {
+		return err
+	}
+	flags := grantFlags(splitCommas(e.Details["missing"]))
+	if flags == "" {
+		return err
+	}
+	return e.With("hint", "give it, under the ID by which the program calls it and with what it may do: "+flags)
 }
 
 // start resolves the module and starts it.

@@ -82,13 +82,21 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// scriptRequest writes the last request of a kind that the server had to a file,
-// without its random ID: request StartInstanceRequest FILE.
-func scriptRequest(ts *testscript.TestScript, _ bool, args []string) {
+// scriptRequest writes the last request of a kind that the server had, since it was
+// last written, to a file, without its random ID: request StartInstanceRequest FILE.
+// With "!" there must be none: ! request StartInstanceRequest.
+func scriptRequest(ts *testscript.TestScript, neg bool, args []string) {
 	fake := ts.Value(fakeKey{}).(*fakeServer)
 	fake.mu.Lock()
 	m := fake.last[args[0]]
+	delete(fake.last, args[0])
 	fake.mu.Unlock()
+	if neg {
+		if m != nil {
+			ts.Fatalf("there was a %s: %s", args[0], m)
+		}
+		return
+	}
 	if m == nil {
 		ts.Fatalf("there was no %s", args[0])
 	}
@@ -122,6 +130,7 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 //	fake clear         forgets which streams were opened
 //	fake stream NAME   waits until a stream was opened
 //	fake hold          lets streams of logs stay open
+//	fake race          lets somebody else update a provider after each time it is read
 //	fake leaderless    takes the leader away
 //	fake pushed N      wants N modules to have been pushed
 //	fake restored FILE wants a file to have been restored
@@ -138,6 +147,8 @@ func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "hold":
 		fake.hold = true
+	case "race":
+		fake.race = true
 	case "leaderless":
 		fake.leader = ""
 	case "clear":

@@ -9,7 +9,6 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
 // startFlags are the flags of run that make up the request.
@@ -28,6 +27,7 @@ type startFlags struct {
 	caps        []string
 	exclusive   bool
 	queue       bool
+	strict      bool
 }
 
 func (s *startFlags) register(cmd *cobra.Command, c *cli) {
@@ -46,9 +46,10 @@ func (s *startFlags) register(cmd *cobra.Command, c *cli) {
 	f.StringArrayVar(&s.env, "env", nil, "environment variable NAME=VALUE; NAME alone takes its value from here; may be repeated")
 	f.StringArrayVar(&s.labels, "label", nil, "label KEY=VALUE; may be repeated")
 	f.StringArrayVar(&s.constraints, "constraint", nil, "condition on a node's labels; may be repeated, and all must hold")
-	f.StringArrayVar(&s.caps, "cap", nil, "capability ID=TYPE:PERMISSION,PERMISSION...; may be repeated")
+	f.StringArrayVar(&s.caps, "cap", nil, "capability ID=TYPE:PERMISSION,PERMISSION... with options provider=NAME, namespace=NAME and stale among the permissions; may be repeated")
 	f.BoolVar(&s.exclusive, "exclusive", false, "never let two executions have effects at a time, at the price of a slower move when a node is lost")
 	f.BoolVar(&s.queue, "queue", false, "wait for capacity as pending, rather than fail")
+	f.BoolVar(&s.strict, "strict", false, "refuse a module that needs a type of capability that no --cap gives it")
 	for _, name := range []string{"id", "count", "max-retries", "backoff", "memory", "cpu", "deadline", "fuel", "env", "label", "cap"} {
 		completeFlag(cmd, name, cobra.NoFileCompletions)
 	}
@@ -66,7 +67,8 @@ func (s *startFlags) register(cmd *cobra.Command, c *cli) {
 // input.
 func (s *startFlags) request() (*api.StartInstanceRequest, error) {
 	req := &api.StartInstanceRequest{
-		InstanceId: s.id, Count: s.count, Constraints: s.constraints, Exclusive: s.exclusive, Queue: s.queue, Limits: &api.Limits{Fuel: s.fuel},
+		InstanceId: s.id, Count: s.count, Constraints: s.constraints, Exclusive: s.exclusive, Queue: s.queue, Strict: s.strict,
+		Limits: &api.Limits{Fuel: s.fuel},
 	}
 	if s.id != "" {
 		if err := wasmatrix.InstanceID(s.id).Validate(); err != nil {
@@ -99,10 +101,8 @@ func (s *startFlags) request() (*api.StartInstanceRequest, error) {
 	if req.Labels, err = parsePairs("--label", s.labels); err != nil {
 		return nil, err
 	}
-	for _, k := range s.constraints {
-		if _, err := wasmatrix.ParseConstraint(k); err != nil {
-			return nil, usagef("--constraint: %s", wasmatrix.AsError(err).Message)
-		}
+	if err := checkConstraints(s.constraints); err != nil {
+		return nil, err
 	}
 	if req.Capabilities, err = parseCaps(s.caps); err != nil {
 		return nil, err
@@ -149,27 +149,11 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 	return m, nil
 }
 
-// parseCaps reads capability assignments of the form ID=TYPE:PERMISSION,... and
-// checks them as the servers will.
-func parseCaps(caps []string) ([]*api.CapabilityGrant, error) {
-	var grants []*api.CapabilityGrant
-	seen := map[string]bool{}
-	for _, s := range caps {
-		id, rest, ok := strings.Cut(s, "=")
-		typ, list, ok2 := strings.Cut(rest, ":")
-		if !ok || !ok2 {
-			return nil, usagef("--cap: %q is not of the form ID=TYPE:PERMISSION,PERMISSION...", s)
+func checkConstraints(constraints []string) error {
+	for _, k := range constraints {
+		if _, err := wasmatrix.ParseConstraint(k); err != nil {
+			return usagef("--constraint: %s", wasmatrix.AsError(err).Message)
 		}
-		perms := strings.Split(list, ",")
-		grant := &api.CapabilityGrant{CapabilityId: id, Type: typ, Permissions: perms}
-		if _, err := wasmatrix.NewAssignment("instance", wasmatrix.CapabilityID(id), wire.GrantFrom(grant)); err != nil {
-			return nil, usagef("--cap %q: %s", s, wasmatrix.AsError(err).Message)
-		}
-		if seen[id] {
-			return nil, usagef("--cap: %q is given twice", id)
-		}
-		seen[id] = true
-		grants = append(grants, grant)
 	}
-	return grants, nil
+	return nil
 }

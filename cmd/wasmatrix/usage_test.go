@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
@@ -89,6 +90,8 @@ func FuzzCap(f *testing.F) {
 	f.Add("store=kv:kv:read,kv:write:tmp/")
 	f.Add("net=http:http:domain:*.example.com")
 	f.Add("bus=messaging:msg:publish:a.b=c")
+	f.Add("visits=kv:kv:read,namespace=visits,provider=big,stale")
+	f.Add("bus=messaging:msg:publish,provider=a,provider=a")
 	f.Add("=:,")
 	f.Fuzz(func(t *testing.T, s string) {
 		grants, err := parseCaps([]string{s})
@@ -99,13 +102,36 @@ func FuzzCap(f *testing.F) {
 			return
 		}
 		g := grants[0]
-		if back := g.GetCapabilityId() + "=" + g.GetType() + ":" + strings.Join(g.GetPermissions(), ","); back != s {
+		if back := written(g); sortedItems(back) != sortedItems(s) {
 			t.Errorf("%q is read as %q", s, back)
 		}
 		if _, err := wasmatrix.NewAssignment("i", wasmatrix.CapabilityID(g.GetCapabilityId()), wire.GrantFrom(g)); err != nil {
 			t.Errorf("%q is accepted, and then refused: %v", s, err)
 		}
 	})
+}
+
+// written is a grant as --cap takes it.
+func written(g *api.CapabilityGrant) string {
+	items := slices.Clone(g.GetPermissions())
+	if p := g.GetProvider(); p != "" {
+		items = append(items, "provider="+p)
+	}
+	if n := g.GetNamespace(); n != "" {
+		items = append(items, "namespace="+n)
+	}
+	if g.GetStale() {
+		items = append(items, "stale")
+	}
+	return g.GetCapabilityId() + "=" + g.GetType() + ":" + strings.Join(items, ",")
+}
+
+// sortedItems puts the items of a grant as --cap takes it into an order of their
+// own.
+func sortedItems(s string) string {
+	id, rest, _ := strings.Cut(s, "=")
+	typ, list, _ := strings.Cut(rest, ":")
+	return id + "=" + typ + ":" + strings.Join(slices.Sorted(strings.SplitSeq(list, ",")), ",")
 }
 
 // FuzzStartFlags: constraints, labels and variables that are accepted reach the
