@@ -29,6 +29,7 @@ func prepareDev(cfg *config.Config) (undo func(), err error) {
 	cfg.Server.Raft.LeaderLease = 50 * time.Millisecond
 	for _, port := range []*int{
 		&cfg.Ports.API, &cfg.Ports.Raft, &cfg.Ports.Gossip, &cfg.Ports.Node, &cfg.Ports.NodeGossip,
+		&cfg.Ports.Messaging, &cfg.Ports.MessagingRoutes,
 	} {
 		if *port, err = portOrFree(cfg.BindAddr, *port); err != nil {
 			undo()

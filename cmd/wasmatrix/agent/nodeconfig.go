@@ -2,6 +2,7 @@ package agent
 
 import (
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
 	"github.com/wasmatrix/wasmatrix/module"
 	"github.com/wasmatrix/wasmatrix/node"
@@ -36,6 +37,9 @@ func nodeConfig(cfg *config.Config) node.Config {
 		ID: wasmatrix.NodeID(cfg.Name), Labels: n.Labels,
 		Capacity: wasmatrix.Capacity{Memory: n.Memory, Instances: uint32(n.Instances)},
 		Starts:   n.StartParallelism, InvokeQueue: n.InvokeQueue,
+		Capabilities: capability.Limits{
+			Calls: n.Capabilities.Calls, Concurrent: n.Capabilities.Concurrent, Bytes: int(n.Capabilities.Bytes), Deadline: n.Capabilities.Deadline,
+		},
 		LogRing: int(n.LogRing), LogRate: int(n.LogRate), LogBytes: int(n.LogTotal), KeepLogs: n.LogEnded,
 	}
 }

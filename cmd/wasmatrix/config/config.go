@@ -34,14 +34,16 @@ type Config struct {
 	sources map[string]source // by key; absent for a default
 }
 
-// Ports are those that an agent listens on. A server uses the first three, a
-// node the last two.
+// Ports are those that an agent listens on: a server on all but those that are
+// named for nodes, a node on those two.
 type Ports struct {
-	API        int `hcl:"api"`
-	Raft       int `hcl:"raft"`
-	Gossip     int `hcl:"gossip"`
-	Node       int `hcl:"node"`
-	NodeGossip int `hcl:"node_gossip"`
+	API             int `hcl:"api"`
+	Raft            int `hcl:"raft"`
+	Gossip          int `hcl:"gossip"`
+	Node            int `hcl:"node"`
+	NodeGossip      int `hcl:"node_gossip"`
+	Messaging       int `hcl:"messaging"`        // nodes to the embedded messaging
+	MessagingRoutes int `hcl:"messaging_routes"` // between servers
 }
 
 // Log says what is logged, and how.
@@ -60,9 +62,15 @@ type Server struct {
 	Placement       string `hcl:"placement"` // spread or binpack
 	MaxModule       uint64 `hcl:"max_module,size"`
 
+	Messaging Messaging `hcl:"messaging,block"`
 	Raft      Raft      `hcl:"raft,block"`
 	Autopilot Autopilot `hcl:"autopilot,block"`
 	Retention Retention `hcl:"retention,block"`
+}
+
+// Messaging configures the messaging system that servers embed.
+type Messaging struct {
+	Enabled bool `hcl:"enabled"`
 }
 
 // Raft holds the timing of elections and the thrift of the log.
@@ -109,8 +117,17 @@ type Node struct {
 	LogTotal         uint64            `hcl:"log_total,size"`     // of all instances
 	LogEnded         int               `hcl:"log_ended"`          // ended instances whose output is kept
 
+	Capabilities Capabilities `hcl:"capabilities,block"`
 	Compile      Compile      `hcl:"compile,block"`
 	ModuleLimits ModuleLimits `hcl:"module_limits,block"`
+}
+
+// Capabilities bound what each instance may ask of capability providers.
+type Capabilities struct {
+	Calls      int           `hcl:"calls"`      // a second
+	Concurrent int           `hcl:"concurrent"` // under way
+	Bytes      uint64        `hcl:"bytes,size"` // a second
+	Deadline   time.Duration `hcl:"deadline"`   // of one call
 }
 
 // Gossip says how agents find each other.
@@ -137,12 +154,13 @@ func Default() *Config {
 	return &Config{
 		Name:     defaultName(),
 		BindAddr: "127.0.0.1",
-		Ports:    Ports{API: 7480, Raft: 7481, Gossip: 7482, Node: 7483, NodeGossip: 7484},
+		Ports:    Ports{API: 7480, Raft: 7481, Gossip: 7482, Node: 7483, NodeGossip: 7484, Messaging: 7485, MessagingRoutes: 7486},
 		Log:      Log{Level: "info", Format: "text"},
 		Server: Server{
 			LogStore:  "boltdb",
 			Placement: "spread",
 			MaxModule: wasmatrix.DefaultMaxModule,
+			Messaging: Messaging{Enabled: true},
 			Raft: Raft{
 				Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 300 * time.Millisecond,
 				SnapshotThreshold: 8192, SnapshotInterval: 30 * time.Second, SnapshotRetain: 2,
@@ -158,7 +176,8 @@ func Default() *Config {
 			StartParallelism: 2 * runtime.GOMAXPROCS(0), InvokeQueue: 128, CallStack: 4 << 20,
 			ModuleCache: 2 << 30, ModuleMemory: defaultModuleMemory(), IdleModules: 64,
 			LogRing: 64 << 10, LogRate: 1 << 20, LogTotal: defaultLogTotal(), LogEnded: 1024,
-			Compile: defaultCompile(), ModuleLimits: defaultModuleLimits(),
+			Capabilities: Capabilities{Calls: 10_000, Concurrent: 128, Bytes: 64 << 20, Deadline: 30 * time.Second},
+			Compile:      defaultCompile(), ModuleLimits: defaultModuleLimits(),
 		},
 		Limits: Limits{MaxRequest: 4 << 20, HeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},
 		Lease:  Lease{TTL: 3 * time.Second},

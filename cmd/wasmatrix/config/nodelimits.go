@@ -61,6 +61,15 @@ func defaultCompile() Compile {
 
 func defaultModuleLimits() ModuleLimits { return ModuleLimits(meter.DefaultLimits) }
 
+func (k *checker) capabilities() {
+	c := k.c.Node.Capabilities
+	k.count("node.capabilities.calls", c.Calls, 1, 10_000_000)
+	k.count("node.capabilities.concurrent", c.Concurrent, 1, 100_000)
+	// The least is the largest value and the largest message.
+	k.size("node.capabilities.bytes", c.Bytes, 2<<20, 1<<40)
+	k.duration("node.capabilities.deadline", c.Deadline, 10*time.Millisecond, time.Hour)
+}
+
 func (k *checker) compile() {
 	c := k.c.Node.Compile
 	k.size("node.compile.cache", c.Cache, 1<<20, 1<<50)

@@ -175,6 +175,7 @@ func (k *checker) node() {
 	if _, taken := n.Labels[wasmatrix.LabelNode]; taken {
 		k.fail("node.labels", "%q is the node's own name and cannot be set", wasmatrix.LabelNode)
 	}
+	k.capabilities()
 	k.compile()
 	k.moduleLimits()
 }
