@@ -121,6 +121,9 @@ func TestPortInUse(t *testing.T) {
 		"api":    func(a *harness.Agent) int { return a.Ports.API },
 		"raft":   func(a *harness.Agent) int { return a.Ports.Raft },
 		"gossip": func(a *harness.Agent) int { return a.Ports.Gossip },
+
+		"messaging":        func(a *harness.Agent) int { return a.Ports.Messaging },
+		"messaging_routes": func(a *harness.Agent) int { return a.Ports.MessagingRoutes },
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := harness.New(t, harness.Options{Servers: 1}).Servers[0]

@@ -35,7 +35,10 @@ type Agent struct {
 }
 
 // Ports are the loopback ports of an agent.
-type Ports struct{ API, Raft, Gossip, Node, NodeGossip int }
+type Ports struct {
+	API, Raft, Gossip, Node, NodeGossip int
+	Messaging, MessagingRoutes          int
+}
 
 // API returns the URL of the agent's API.
 func (a *Agent) API() string { return fmt.Sprintf("http://127.0.0.1:%d", a.Ports.API) }

@@ -119,19 +119,21 @@ func (c *Cluster) addAgent(name string, server bool) *Agent {
 
 func drawPorts(tb TB) Ports {
 	tb.Helper()
-	p := FreePorts(tb, 5)
-	return Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4]}
+	p := FreePorts(tb, 7)
+	return Ports{API: p[0], Raft: p[1], Gossip: p[2], Node: p[3], NodeGossip: p[4], Messaging: p[5], MessagingRoutes: p[6]}
 }
 
 var configTemplate = template.Must(template.New("agent").Parse(`name      = "{{.Agent.Name}}"
 data_dir  = "{{.Agent.Dir}}/data"
 bind_addr = "127.0.0.1"
 ports {
-  api         = {{.Agent.Ports.API}}
-  raft        = {{.Agent.Ports.Raft}}
-  gossip      = {{.Agent.Ports.Gossip}}
-  node        = {{.Agent.Ports.Node}}
-  node_gossip = {{.Agent.Ports.NodeGossip}}
+  api              = {{.Agent.Ports.API}}
+  raft             = {{.Agent.Ports.Raft}}
+  gossip           = {{.Agent.Ports.Gossip}}
+  node             = {{.Agent.Ports.Node}}
+  node_gossip      = {{.Agent.Ports.NodeGossip}}
+  messaging        = {{.Agent.Ports.Messaging}}
+  messaging_routes = {{.Agent.Ports.MessagingRoutes}}
 }
 log { level = "{{.Level}}" }
 {{- if .Agent.Server}}

@@ -17,6 +17,7 @@ func Dev(tb TB, ports bool) *Agent {
 		a.Ports = drawPorts(tb)
 		for key, port := range map[string]int{
 			"API": a.Ports.API, "RAFT": a.Ports.Raft, "GOSSIP": a.Ports.Gossip, "NODE": a.Ports.Node, "NODE_GOSSIP": a.Ports.NodeGossip,
+			"MESSAGING": a.Ports.Messaging, "MESSAGING_ROUTES": a.Ports.MessagingRoutes,
 		} {
 			a.env = append(a.env, fmt.Sprintf("WASMATRIX_PORTS_%s=%d", key, port))
 		}
