@@ -134,7 +134,7 @@ func (x *CallScope) GetStale() bool {
 
 type CarryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the call, chosen by who calls, above zero.
+	// Of the call, chosen by who calls, above zero, and not again on this stream.
 	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	// With the first message of a call. Those that follow are part of it.
 	Scope *CallScope `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -408,7 +408,8 @@ type CarryResponse struct {
 	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	// The last message of the call.
 	End bool `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
-	// Why it failed, with end.
+	// With end: why the call failed. Without: why the part of an HTTP exchange failed
+	// that this answers; the exchange stays open.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Types that are valid to be assigned to Part:
 	//
@@ -1110,6 +1111,8 @@ func (x *HTTPField) GetValue() []byte {
 	return nil
 }
 
+// HTTPOpen is answered by a message without a part, and the parts that follow
+// each by one; the next is sent after that.
 type HTTPOpen struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
@@ -1495,6 +1498,7 @@ func (x *Publish) GetData() []byte {
 	return nil
 }
 
+// Subscribe has the first 16 messages sent without waiting for Taken.
 type Subscribe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
