@@ -2,6 +2,8 @@ package gossip
 
 import (
 	"encoding/json"
+	"net"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/memberlist"
@@ -30,9 +32,29 @@ type Tags struct {
 	RaftAddr  string              `json:"f,omitempty"`
 	AgentAddr string              `json:"w,omitempty"` // of a node's NodeAgentService
 	Version   string              `json:"v,omitempty"`
-	Expect    int                 `json:"e,omitempty"` // bootstrap_expect
-	HasState  bool                `json:"s,omitempty"` // has a Raft log or snapshot
-	Leaving   bool                `json:"l,omitempty"` // set by [Gossip.Leave]: its end is no failure
+	// The ports of a server's messaging, for nodes and for other servers, at the
+	// host of its RaftAddr; 0 where it has none.
+	MessagingPort int  `json:"m,omitempty"`
+	RoutePort     int  `json:"o,omitempty"`
+	Expect        int  `json:"e,omitempty"` // bootstrap_expect
+	HasState      bool `json:"s,omitempty"` // has a Raft log or snapshot
+	Leaving       bool `json:"l,omitempty"` // set by [Gossip.Leave]: its end is no failure
+}
+
+// MessagingAddr is where nodes reach the server's messaging, "" where it has none.
+func (t Tags) MessagingAddr() string { return t.beside(t.MessagingPort) }
+
+// RouteAddr is where other servers reach the server's messaging, "" where it has
+// none.
+func (t Tags) RouteAddr() string { return t.beside(t.RoutePort) }
+
+// beside is the address of a port at the host of RaftAddr.
+func (t Tags) beside(port int) string {
+	host, _, err := net.SplitHostPort(t.RaftAddr)
+	if err != nil || port == 0 {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // memberName is the key under which memberlist knows the member.
