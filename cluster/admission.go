@@ -8,6 +8,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
+	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
 // lonelyIntervals is after how many admission intervals without a leader, or
@@ -40,8 +41,8 @@ func (c *Cluster) seekMembership() {
 		if c.isLeaving() {
 			continue // it may fail
 		}
-		l := c.group.Leader()
-		well := l.Known && c.inConfiguration(c.identity.Server())
+		l := c.control.Leader()
+		well := l.Known && c.control.has(c.identity.Server())
 		if well && (settled || l.Self) {
 			settled, contact = true, time.Now()
 			continue
@@ -89,17 +90,36 @@ func (c *Cluster) askMembership(was bool) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, commitTimeout+controlTimeout)
 	defer cancel()
-	resp, err := c.askLeader(ctx, request{
+	resp, err := c.control.askLeader(ctx, request{
 		Op: op, Addr: c.stream.Addr().String(), State: c.hasState(), Started: c.gossip.Load().Tags().Started,
 	})
 	return err == nil && resp.Member, err
 }
 
-// noticeRemoval reports that this server was removed by others.
+// noticeRemoval reports that this server was removed by others. It stays until the
+// hosted groups need it no more for their majorities, or that takes too long.
 func (c *Cluster) noticeRemoval() {
+	c.setLeaving(true)
+	ctx, cancel := context.WithTimeout(c.ctx, commitTimeout)
+	defer cancel()
+	if err := c.leaveHosted(ctx); err != nil && c.ctx.Err() == nil {
+		c.log.Warn("this server is still a member of a hosted group", "error", err)
+	}
 	c.log.Warn("this server was removed from the cluster; started again, it asks to be taken in")
 	if c.cfg.OnRemoved != nil {
 		go c.cfg.OnRemoved() // may call Close
+	}
+}
+
+// sleep reports whether ctx let it sleep.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -109,20 +129,13 @@ func (c *Cluster) isLeaving() bool {
 	return c.leaving
 }
 
-func (c *Cluster) inConfiguration(id wasmatrix.ServerID) bool {
-	for _, s := range c.servers() {
-		if s.ID == id {
-			return true
-		}
-	}
-	return false
-}
-
 var errNobody = wasmatrix.Errorf(wasmatrix.CodeNoLeader, "no server of a cluster is known")
 
-// askLeader sends req to the leader, which it finds by asking whom gossip shows
-// to be in a cluster. The error is a *controlError where the leader refused.
-func (c *Cluster) askLeader(ctx context.Context, req request) (*response, error) {
+// askLeader sends req to the group's leader, which it finds by asking whom gossip
+// shows to be in a cluster. The error is a *controlError where the leader refused.
+func (h *HostedGroup) askLeader(ctx context.Context, req request) (*response, error) {
+	c := h.c
+	req.Group = h.conf.Name
 	type target struct {
 		id   wasmatrix.ServerID
 		addr string
@@ -140,7 +153,7 @@ func (c *Cluster) askLeader(ctx context.Context, req request) (*response, error)
 			targets = slices.Insert(slices.Delete(targets, i, i+1), 0, t)
 		}
 	}
-	if l := c.group.Leader(); l.Known && !l.Self {
+	if l := h.Leader(); l.Known && !l.Self {
 		first(l.ID)
 	}
 	var last error = errNobody
@@ -164,25 +177,31 @@ func (c *Cluster) askLeader(ctx context.Context, req request) (*response, error)
 	return nil, last
 }
 
-// lead returns nil where this server leads, as a majority has just confirmed.
-func (c *Cluster) lead(ctx context.Context) error {
-	if !c.group.Leader().Self {
-		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader", c.cfg.Name)
+// lead returns nil where this server leads the group, as a majority has just
+// confirmed.
+func (h *HostedGroup) lead(ctx context.Context) error {
+	l := h.Leader()
+	if l.Self {
+		_, err := h.group.Read(ctx)
+		return err
 	}
-	_, err := c.group.Read(ctx)
-	return err
+	err := wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader of group %s", h.c.cfg.Name, h.conf.Name)
+	if !l.Known {
+		return err
+	}
+	return err.With(group.DetailLeaderID, string(l.ID))
 }
 
-func (c *Cluster) isMember(ctx context.Context, id wasmatrix.ServerID) (*response, error) {
-	if err := c.lead(ctx); err != nil {
+func (h *HostedGroup) isMember(ctx context.Context, id wasmatrix.ServerID) (*response, error) {
+	if err := h.lead(ctx); err != nil {
 		return nil, err
 	}
-	return &response{Member: c.inConfiguration(id)}, nil
+	return &response{Member: h.has(id)}, nil
 }
 
 // admit is the leader's answer to a server that wants to be in the configuration.
 func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
-	if err := c.lead(ctx); err != nil {
+	if err := c.control.lead(ctx); err != nil {
 		return nil, err
 	}
 	name := nameOf(req.From)
@@ -194,9 +213,9 @@ func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
 	case req.Addr == "":
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "server %s does not say where it is reached", name)
 	}
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	for _, s := range c.servers() {
+	c.control.changing.Lock()
+	defer c.control.changing.Unlock()
+	for _, s := range c.control.Servers() {
 		switch {
 		case s.ID == req.From:
 			return &response{Member: true}, nil
@@ -216,7 +235,7 @@ func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
 		return &response{}, nil
 	}
 	c.log.Info("taking a server in as a non-voter", "server", req.From, "addr", req.Addr)
-	if err := c.group.AddNonvoter(ctx, req.From, req.Addr, 0); err != nil {
+	if err := c.control.group.AddNonvoter(ctx, req.From, req.Addr, 0); err != nil {
 		return nil, err
 	}
 	return &response{Member: true}, nil

@@ -137,7 +137,7 @@ func (c *Cluster) announceState() {
 // bootstrapAlone makes a cluster of this server.
 func (c *Cluster) bootstrapAlone() error {
 	c.log.Info("making a cluster of this server alone")
-	return c.group.Bootstrap([]group.Server{{ID: c.identity.Server(), Addr: c.stream.Addr().String(), Voter: true}})
+	return c.control.group.Bootstrap([]group.Server{{ID: c.identity.Server(), Addr: c.stream.Addr().String(), Voter: true}})
 }
 
 // bootstrapWith collects the promises of all others and then bootstraps this
@@ -182,7 +182,7 @@ func (c *Cluster) bootstrapWith(members []gossip.Member) error {
 		names[i] = m.Name
 	}
 	c.log.Info("making a cluster", "servers", names)
-	return c.group.Bootstrap(servers)
+	return c.control.group.Bootstrap(servers)
 }
 
 // promise makes this server stand by to be bootstrapped by the one that asks,

@@ -16,14 +16,14 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
-	"github.com/wasmatrix/wasmatrix/cluster/group"
 	"github.com/wasmatrix/wasmatrix/cluster/identity"
 	"github.com/wasmatrix/wasmatrix/cluster/stream"
 )
 
 const (
-	groupName = "control" // the Raft group of the control plane
-	peersFile = "gossip-peers.json"
+	controlGroup = "control" // the name of the Raft group of the control plane
+	controlDir   = "raft"    // its directory; that of another is named raft-NAME
+	peersFile    = "gossip-peers.json"
 )
 
 // Cluster is this server's part of the cluster. Its methods may be called from
@@ -36,7 +36,8 @@ type Cluster struct {
 
 	identity *identity.Identity
 	stream   *stream.Listener
-	group    *group.Group
+	control  *HostedGroup
+	hosted   []*HostedGroup                // beside it
 	gossip   atomic.Pointer[gossip.Gossip] // nil while Open has not come so far
 
 	ctx    context.Context // ends with Close
@@ -48,8 +49,6 @@ type Cluster struct {
 	closeErr error
 
 	standby standby
-
-	changing sync.Mutex // serializes this leader's changes of the configuration
 
 	mu         sync.Mutex
 	closed     bool
@@ -80,6 +79,10 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		expelled:   make(map[wasmatrix.ServerID]int64),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.control = newHostedGroup(c, cfg.control(), filepath.Join(cfg.DataDir, controlDir))
+	for _, g := range cfg.Groups {
+		c.hosted = append(c.hosted, newHostedGroup(c, g, filepath.Join(cfg.DataDir, controlDir+"-"+g.Name)))
+	}
 	defer func() {
 		if err != nil {
 			_ = c.Close()
@@ -101,11 +104,16 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if c.group, err = c.openGroup(); err != nil {
+	if err := c.control.start(nil); err != nil { //nolint:contextcheck // it lives until Close
 		return nil, err
 	}
 	if err := c.openGossip(); err != nil { //nolint:contextcheck // it lives until Close
 		return nil, err
+	}
+	for _, h := range c.hosted {
+		if err := h.resume(); err != nil { //nolint:contextcheck // it lives until Close
+			return nil, err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeTimeout, "open the cluster: %w", err)
@@ -118,30 +126,12 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}
 	c.wg.Go(c.bootstrap)
 	c.wg.Go(c.seekMembership)
-	c.wg.Go(func() { c.group.Lead(c.ctx, c.tendMembership) })
+	c.wg.Go(func() { c.control.Lead(c.ctx, c.tendMembership) })
+	for _, h := range c.hosted {
+		c.wg.Go(func() { c.control.Lead(c.ctx, h.tendFounding) })
+		c.wg.Go(func() { h.Lead(c.ctx, h.mirror) })
+	}
 	return c, nil
-}
-
-func (c *Cluster) openGroup() (*group.Group, error) {
-	return group.Open(group.Config{
-		Name:     groupName,
-		Dir:      filepath.Join(c.cfg.DataDir, "raft"),
-		ID:       c.identity.Server(),
-		Stream:   c.stream,
-		Machine:  c.cfg.Machine,
-		LogStore: c.cfg.LogStore,
-		Timing:   c.cfg.Timing,
-		Resolve:  c.resolve,
-		Fatal:    c.fatal,
-		Verify:   c.cfg.Verify,
-		Logger:   c.log,
-
-		SnapshotThreshold: c.cfg.SnapshotThreshold,
-		SnapshotInterval:  c.cfg.SnapshotInterval,
-		SnapshotsKept:     c.cfg.SnapshotsKept,
-		TrailingLogs:      c.cfg.TrailingLogs,
-		StallAfter:        c.cfg.StallAfter,
-	})
 }
 
 func (c *Cluster) openGossip() error {
@@ -193,13 +183,7 @@ func (c *Cluster) member(id wasmatrix.ServerID) (Member, bool) {
 }
 
 // hasState reports whether this server has a log, its own or a replicated one.
-func (c *Cluster) hasState() bool { return c.group.HasState() }
-
-// servers returns the configuration, committed or not.
-func (c *Cluster) servers() []group.Server {
-	servers, _ := c.group.Servers()
-	return servers
-}
+func (c *Cluster) hasState() bool { return c.control.group.HasState() }
 
 // nameOf is the configured name of the server with this ID.
 func nameOf(id wasmatrix.ServerID) string {
@@ -249,89 +233,54 @@ func (c *Cluster) SetClusterID(id wasmatrix.ClusterID) error {
 	return c.gossip.Load().SetTags(func(t *gossip.Tags) { t.Cluster, t.HasState = id, true })
 }
 
-// Propose replicates a command and returns what the state machine answered, an
-// error where it answered one. Errors of the replication are those of
-// [group.Group.Propose]; NOT_LEADER names the leader's API address, if known.
-func (c *Cluster) Propose(ctx context.Context, cmd []byte) (any, error) {
-	answer, _, err := c.group.Propose(ctx, cmd)
-	if err != nil {
-		return nil, c.hint(err)
-	}
-	if err, ok := answer.(error); ok {
-		return nil, err
-	}
-	return answer, nil
-}
-
-// Read returns once everything that was acknowledged before the call is applied
-// on this server, which must be the leader: NOT_LEADER otherwise, with the
-// leader's API address where it is known.
-func (c *Cluster) Read(ctx context.Context) error {
-	_, err := c.group.Read(ctx)
-	return c.hint(err)
-}
-
-// hint tells with NOT_LEADER where the leader is.
-func (c *Cluster) hint(err error) error {
-	if err == nil {
-		return nil
-	}
-	e := wasmatrix.AsError(err)
-	if e.Code == wasmatrix.CodeNotLeader && e.Details[wasmatrix.DetailLeader] == "" {
-		if l := c.Leader(); l.APIAddr != "" && !l.Self {
-			return e.With(wasmatrix.DetailLeader, l.APIAddr)
+// Group returns the group of this name of [Config.Groups], nil where there is none.
+func (c *Cluster) Group(name string) *HostedGroup {
+	for _, h := range c.hosted {
+		if h.conf.Name == name {
+			return h
 		}
 	}
-	return e
+	return nil
 }
 
-// Leader is the leader as this server knows it.
-type Leader struct {
-	ID      wasmatrix.ServerID
-	Name    string
-	APIAddr string // "" where gossip does not know the leader yet
-	Term    uint64 // the latest that this server knows
-	Self    bool
-	Known   bool
+// Propose is [HostedGroup.Propose] of the control group.
+func (c *Cluster) Propose(ctx context.Context, cmd []byte) (any, error) {
+	return c.control.Propose(ctx, cmd)
 }
 
-// Leader returns the leader, Known false where there is none or it is not known.
-func (c *Cluster) Leader() Leader {
-	l := c.group.Leader()
-	out := Leader{ID: l.ID, Term: l.Term, Self: l.Self, Known: l.Known}
-	if !l.Known {
-		return out
-	}
-	out.Name = nameOf(l.ID)
-	if l.Self {
-		out.APIAddr = c.cfg.APIAddr
-	} else if m, ok := c.member(l.ID); ok {
-		out.APIAddr = m.APIAddr
-	}
-	return out
+// Read is [HostedGroup.Read] of the control group.
+func (c *Cluster) Read(ctx context.Context) error { return c.control.Read(ctx) }
+
+// Leader is [HostedGroup.Leader] of the control group.
+func (c *Cluster) Leader() Leader { return c.control.Leader() }
+
+// LeaderChanges is [HostedGroup.LeaderChanges] of the control group.
+func (c *Cluster) LeaderChanges() (changed <-chan struct{}, stop func()) {
+	return c.control.LeaderChanges()
 }
 
-// Lead runs work for each term that this server leads, as [group.Group.Lead]
-// says, until ctx ends or the cluster is closed.
+// Lead is [HostedGroup.Lead] of the control group.
 func (c *Cluster) Lead(ctx context.Context, work func(ctx context.Context, term uint64)) {
-	c.group.Lead(ctx, work)
+	c.control.Lead(ctx, work)
 }
 
-// SaveSnapshot writes a snapshot of the replicated state to w, with everything
-// that was acknowledged before the call. It is for the leader.
+// SaveSnapshot is [HostedGroup.SaveSnapshot] of the control group.
 func (c *Cluster) SaveSnapshot(ctx context.Context, w io.Writer) error {
-	if err := c.Read(ctx); err != nil {
-		return err
-	}
-	_, err := c.group.SaveSnapshot(ctx, w)
-	return c.hint(err)
+	return c.control.SaveSnapshot(ctx, w)
 }
 
-// RestoreSnapshot replaces the replicated state of the whole cluster by what r
-// holds. It is for the leader.
+// RestoreSnapshot is [HostedGroup.RestoreSnapshot] of the control group.
 func (c *Cluster) RestoreSnapshot(ctx context.Context, r io.Reader) error {
-	return c.hint(c.group.RestoreSnapshot(ctx, r))
+	return c.control.RestoreSnapshot(ctx, r)
 }
+
+// TransferLeadership is [HostedGroup.TransferLeadership] of the control group.
+func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
+	return c.control.TransferLeadership(ctx, idOrName)
+}
+
+// Servers is [HostedGroup.Servers] of the control group.
+func (c *Cluster) Servers() []Server { return c.control.Servers() }
 
 // Close stops this server without telling the others, as a restart does; to
 // go for good, call Leave first. It may be called more than once.
@@ -343,9 +292,7 @@ func (c *Cluster) Close() error {
 		c.cancel()
 		var errs []error
 		// Raft first: with it the leader's work ends. Then what it used.
-		if c.group != nil {
-			errs = append(errs, c.group.Close())
-		}
+		errs = append(errs, c.closeGroups())
 		if g := c.gossip.Load(); g != nil {
 			errs = append(errs, g.Close())
 		}
@@ -359,6 +306,18 @@ func (c *Cluster) Close() error {
 		c.closeErr = errors.Join(errs...)
 	})
 	return c.closeErr
+}
+
+// closeGroups closes all groups at the same time: each may take seconds.
+func (c *Cluster) closeGroups() error {
+	groups := append([]*HostedGroup{c.control}, c.hosted...)
+	errs := make([]error, len(groups))
+	var wg sync.WaitGroup
+	for i, h := range groups {
+		wg.Go(func() { errs[i] = h.close() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // spawn runs f on a goroutine that Close waits for, unless closed.

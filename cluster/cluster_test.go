@@ -173,7 +173,7 @@ func TestAServerThatWasRemovedNoticesAndIsQuiet(t *testing.T) {
 		time.Sleep(leader.cfg.Autopilot.AdmissionInterval)
 	}
 	for _, s := range rest {
-		if s.inConfiguration(id) {
+		if s.control.has(id) {
 			t.Fatalf("%s has it in its configuration again", s.cfg.Name)
 		}
 	}
@@ -266,8 +266,8 @@ func TestAWipedDiskUnderAKnownNameIsRefused(t *testing.T) {
 	}
 	configuration(t, rest[0], "a b c")
 	holds(t, "first", victim)
-	if !rest[0].inConfiguration(victim.Identity().Server) || rest[0].inConfiguration(old) {
-		t.Errorf("configuration = %+v", rest[0].servers())
+	if !rest[0].control.has(victim.Identity().Server) || rest[0].control.has(old) {
+		t.Errorf("configuration = %+v", rest[0].control.Servers())
 	}
 }
 
@@ -307,7 +307,7 @@ func TestABootstrapIsOnceAndForAll(t *testing.T) {
 	a := start(t, "a", 1)
 	write(t, "one", a)
 	eventually(t, "its identity", func() bool { return a.Identity().Cluster != "" })
-	if err := a.group.Bootstrap([]group.Server{{ID: a.Identity().Server, Addr: a.Addrs().Raft, Voter: true}}); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
+	if err := a.control.group.Bootstrap([]group.Server{{ID: a.Identity().Server, Addr: a.Addrs().Raft, Voter: true}}); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
 		t.Errorf("a second bootstrap = %v, want CONFLICT", err)
 	}
 	id := a.Identity()
@@ -498,7 +498,7 @@ func TestAServerMayMove(t *testing.T) {
 	write(t, "moved", all...)
 	holds(t, "moved", mover)
 	eventually(t, "the configuration has the new address", func() bool {
-		return slices.ContainsFunc(leader.servers(), func(s group.Server) bool { return s.ID == mover.Identity().Server && s.Addr == mover.Addrs().Raft })
+		return slices.ContainsFunc(leader.control.Servers(), func(s group.Server) bool { return s.ID == mover.Identity().Server && s.Addr == mover.Addrs().Raft })
 	})
 }
 
@@ -579,5 +579,5 @@ func TestTheGroupIsTunedAsConfigured(t *testing.T) {
 	for i := range 10 {
 		write(t, fmt.Sprint("word ", i), a)
 	}
-	eventually(t, "a snapshot after so few entries", func() bool { return a.group.Stats().Snapshot > 0 })
+	eventually(t, "a snapshot after so few entries", func() bool { return a.control.group.Stats().Snapshot > 0 })
 }

@@ -39,6 +39,9 @@ type Config struct {
 	GossipKey    []byte // see [gossip.Config]
 	Version      string // of this build, told to others
 	Machine      group.StateMachine
+	// Groups are hosted beside the control group, each on all servers whose Config
+	// names it. They share the listener, LogStore, Timing and StallAfter.
+	Groups []GroupConfig
 	// Verify checks a snapshot before it is restored, see [group.Config].
 	Verify func(io.Reader) error
 	// OnFatal is called at most once, from a goroutine of its own, when this
@@ -51,6 +54,36 @@ type Config struct {
 	OnRemoved func()
 	Autopilot Autopilot
 	Logger    hclog.Logger
+}
+
+// GroupConfig describes a Raft group that the servers host beside the control
+// group, with a log, a state and snapshots of its own. Its servers are those of
+// the control group. Zero values are the defaults of [group.Config].
+type GroupConfig struct {
+	Name    string // the same on all servers, and for ever: it names a directory
+	Machine group.StateMachine
+	// Verify checks a snapshot before it is restored, see [group.Config].
+	Verify func(io.Reader) error
+	// These are as in [group.Config].
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	SnapshotsKept     int
+	TrailingLogs      uint64
+	MaxCommandBytes   int
+	MaxBatchBytes     int
+	MaxBatchCommands  int
+	MaxInFlight       int
+	QueueLimit        int
+	QueueBytes        int
+}
+
+// control describes the control group as one more.
+func (c *Config) control() GroupConfig {
+	return GroupConfig{
+		Name: controlGroup, Machine: c.Machine, Verify: c.Verify,
+		SnapshotThreshold: c.SnapshotThreshold, SnapshotInterval: c.SnapshotInterval,
+		SnapshotsKept: c.SnapshotsKept, TrailingLogs: c.TrailingLogs,
+	}
 }
 
 // Autopilot says when the leader makes servers voters and when it removes them.
@@ -110,9 +143,19 @@ func (c *Config) validate() error {
 		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "no data directory").With(wasmatrix.DetailField, "data_dir")
 	case c.BootstrapExpect < 0:
 		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "bootstrap_expect is %d", c.BootstrapExpect).With(wasmatrix.DetailField, "bootstrap_expect")
-	case c.Machine == nil:
-		return wasmatrix.Errorf(wasmatrix.CodeInternal, "no state machine")
-	default:
-		return nil
 	}
+	names := make(map[string]bool)
+	for _, g := range append([]GroupConfig{c.control()}, c.Groups...) {
+		if err := wasmatrix.ValidateName("group name", g.Name); err != nil {
+			return err
+		}
+		switch {
+		case names[g.Name]:
+			return wasmatrix.Errorf(wasmatrix.CodeInternal, "two groups are named %s", g.Name)
+		case g.Machine == nil:
+			return wasmatrix.Errorf(wasmatrix.CodeInternal, "group %s has no state machine", g.Name)
+		}
+		names[g.Name] = true
+	}
+	return nil
 }

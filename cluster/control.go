@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/cluster/group"
 	"github.com/wasmatrix/wasmatrix/cluster/stream"
 )
 
@@ -28,9 +30,13 @@ const (
 const (
 	opStats   = "stats"   // how far is your log
 	opAdmit   = "admit"   // of the leader: take me in
-	opMember  = "member"  // of the leader: am I in the committed configuration
+	opMember  = "member"  // of the leader: is Target in the committed configuration
 	opRemove  = "remove"  // of the leader: remove Target
 	opPromise = "promise" // stand by to be bootstrapped with these servers
+
+	opPrepare = "group-prepare" // what have you accepted of how Group begins, in Term of the control group
+	opAccept  = "group-accept"  // accept that Group begins with Founders, in Term
+	opFound   = "group-found"   // Group begins with Founders: that is chosen
 )
 
 type request struct {
@@ -40,15 +46,21 @@ type request struct {
 	Addr    string               `json:"addr,omitempty"`      // with admit: where From's Raft is reached
 	State   bool                 `json:"has_state,omitempty"` // with admit: From has a log
 	Started int64                `json:"started,omitempty"`   // with admit: From's gossip tag, which tells its processes apart
-	Target  wasmatrix.ServerID   `json:"target,omitempty"`    // with remove
+	Target  wasmatrix.ServerID   `json:"target,omitempty"`    // with remove and member; "" is From
 	Servers []wasmatrix.ServerID `json:"servers,omitempty"`   // with promise, sorted
+
+	Group    string    `json:"group,omitempty"` // with member and remove, "" is the control group
+	Term     uint64    `json:"term,omitempty"`
+	Founders []founder `json:"founders,omitempty"` // by ID
 }
 
 type response struct {
 	Error *controlError `json:"error,omitempty"`
-	// Member, with admit and member: From is in the configuration (now).
+	// Member, with admit and member: the server is in the configuration (now).
 	Member bool         `json:"member,omitempty"`
 	Stats  *serverStats `json:"stats,omitempty"`
+	// Founding answers prepare.
+	Founding *founding `json:"founding,omitempty"`
 }
 
 // controlError is a [wasmatrix.Error] on its way.
@@ -65,14 +77,22 @@ func (e *controlError) Error() string { return string(e.Code) + ": " + e.Message
 // err returns what users see.
 func (e *controlError) err() *wasmatrix.Error { return wasmatrix.Errorf(e.Code, "%s", e.Message) }
 
-// serverStats is a server's own view of its log.
+// serverStats is a server's own view of itself.
 type serverStats struct {
+	logStats        // of the control group
+	Version  string `json:"version"`
+	Leaving  bool   `json:"leaving,omitempty"`
+	// Groups are the hosted groups that it has open.
+	Groups map[string]logStats `json:"groups,omitempty"`
+}
+
+// logStats is a server's own view of its log of a group.
+type logStats struct {
 	LastContact time.Duration `json:"last_contact"` // since the leader was heard; 0 on the leader
 	Term        uint64        `json:"term"`
 	LastTerm    uint64        `json:"last_term"` // of the last log entry
 	LastIndex   uint64        `json:"last_index"`
 	Applied     uint64        `json:"applied"`
-	Version     string        `json:"version"`
 }
 
 func writeMessage(w io.Writer, m any) error {
@@ -146,7 +166,7 @@ func (c *Cluster) serveControl(conn net.Conn) {
 	defer cancel()
 	resp, err := c.answer(ctx, &req)
 	if err != nil {
-		resp = &response{Error: c.controlError(err)}
+		resp = &response{Error: toControlError(err)}
 	}
 	_ = conn.SetDeadline(time.Now().Add(controlTimeout))
 	if err := writeMessage(conn, resp); err != nil {
@@ -154,16 +174,49 @@ func (c *Cluster) serveControl(conn net.Conn) {
 	}
 }
 
-func (c *Cluster) controlError(err error) *controlError {
+func toControlError(err error) *controlError {
 	if e, ok := errors.AsType[*controlError](err); ok {
 		return e
 	}
 	e := wasmatrix.AsError(err)
-	out := &controlError{Code: e.Code, Message: e.Message}
-	if e.Code == wasmatrix.CodeNotLeader {
-		out.Leader = c.group.Leader().ID
+	return &controlError{Code: e.Code, Message: e.Message, Leader: wasmatrix.ServerID(e.Details[group.DetailLeaderID])}
+}
+
+// askAll asks servers at the same time, this one too if it is among them, and
+// returns what each answered until ctx ended.
+func (c *Cluster) askAll(ctx context.Context, servers []Server, req request) map[wasmatrix.ServerID]answer {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout/2)
+	defer cancel()
+	answers := make([]answer, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() {
+			a := &answers[i]
+			if s.ID == c.identity.Server() {
+				own := req
+				own.From = s.ID
+				a.response, a.err = c.answer(ctx, &own)
+				return
+			}
+			addr, ok := c.resolve(s.ID)
+			if !ok {
+				addr = s.Addr
+			}
+			a.response, a.err = c.ask(ctx, s.ID, addr, req)
+		})
+	}
+	wg.Wait()
+	out := make(map[wasmatrix.ServerID]answer, len(servers))
+	for i, s := range servers {
+		out[s.ID] = answers[i]
 	}
 	return out
+}
+
+// answer is what a server answered, or why it did not.
+type answer struct {
+	*response
+	err error
 }
 
 func (c *Cluster) answer(ctx context.Context, req *request) (*response, error) {
@@ -175,10 +228,25 @@ func (c *Cluster) answer(ctx context.Context, req *request) (*response, error) {
 		return &response{}, c.promise(req)
 	case opAdmit:
 		return c.admit(ctx, req)
-	case opMember:
-		return c.isMember(ctx, req.From)
-	case opRemove:
-		return &response{}, c.removeServer(ctx, req.Target)
+	case opPrepare, opAccept, opFound:
+		return c.answerFounding(req)
+	}
+	h := c.control
+	if req.Group != "" && req.Group != controlGroup {
+		h = c.Group(req.Group)
+	}
+	target := req.Target
+	if target == "" {
+		target = req.From
+	}
+	switch {
+	case h == nil:
+		// Not refused for good: another server may lead it.
+		return nil, wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s does not host group %s", c.cfg.Name, req.Group)
+	case req.Op == opMember:
+		return h.isMember(ctx, target)
+	case req.Op == opRemove:
+		return &response{}, h.removeServer(ctx, target)
 	default:
 		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "unknown operation %q", req.Op)
 	}

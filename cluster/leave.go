@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
-	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
 // retryPause is between attempts to find a leader that does what is asked.
@@ -18,24 +17,29 @@ func (c *Cluster) Join(ctx context.Context, addrs []string) (int, error) {
 	return c.gossip.Load().Join(ctx, addrs)
 }
 
-// Leave goes for good: it hands leadership over, has this server removed from
-// the configuration, and tells the others. It blocks until that is done or ctx
-// ends. The last voter stays in its configuration and only tells the others.
+// Leave goes for good: it hands leadership over and has this server removed from
+// the configuration, in each hosted group and then in the control group, and
+// tells the others. It blocks until that is done or ctx ends. The last voter
+// stays in its configurations and only tells the others.
 //
 // Errors: CONFLICT where those that remain would not be a majority of what
 // remains, NO_LEADER or TIMEOUT where nobody is known to have removed it. It goes
-// on then, and finds out like any other whether it was removed after all. Close
-// it after success.
+// on then, is taken into the groups again that it has left already, and finds out
+// like any other whether it was removed after all. Close it after success.
 func (c *Cluster) Leave(ctx context.Context) error {
 	self := c.identity.Server()
 	member, lastVoter := false, true
-	for _, s := range c.servers() {
+	for _, s := range c.control.Servers() {
 		member = member || s.ID == self
 		lastVoter = lastVoter && s.Voter == (s.ID == self)
 	}
 	c.setLeaving(true)
 	if member && !lastVoter {
-		if err := c.removeThroughLeader(ctx, self); err != nil {
+		err := c.leaveHosted(ctx)
+		if err == nil {
+			err = c.control.removeThroughLeader(ctx, self)
+		}
+		if err != nil {
 			c.setLeaving(false)
 			return err
 		}
@@ -49,19 +53,34 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	return nil
 }
 
+// leaveHosted has this server removed from the hosted groups, while it still
+// helps to make their majorities. Nobody adds it again while it says that it is
+// leaving.
+func (c *Cluster) leaveHosted(ctx context.Context) error {
+	for _, h := range c.hosted {
+		if h.running() == nil {
+			continue
+		}
+		if err := h.removeThroughLeader(ctx, c.identity.Server()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *Cluster) setLeaving(v bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leaving = v
 }
 
-// removeThroughLeader has target removed by whoever leads, and first gives
-// leadership away where that is target, which is this server.
-func (c *Cluster) removeThroughLeader(ctx context.Context, target wasmatrix.ServerID) error {
+// removeThroughLeader has target removed from the group by whoever leads it, and
+// first gives leadership away where that is target, which is this server.
+func (h *HostedGroup) removeThroughLeader(ctx context.Context, target wasmatrix.ServerID) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	for {
-		err := c.tryRemove(ctx, target)
+		err := h.tryRemove(ctx, target)
 		code := wasmatrix.CodeOf(err)
 		if refused, ok := errors.AsType[*controlError](err); ok {
 			code, err = refused.Code, refused.err()
@@ -74,29 +93,31 @@ func (c *Cluster) removeThroughLeader(ctx context.Context, target wasmatrix.Serv
 			return err
 		}
 		select {
+		case <-h.c.ctx.Done():
+			return wasmatrix.Errorf(wasmatrix.CodeNoLeader, "this server is closing")
 		case <-ctx.Done():
-			return wasmatrix.Errorf(wasmatrix.CodeNoLeader, "no leader removed server %s in time: %w", target, err)
+			return wasmatrix.Errorf(wasmatrix.CodeNoLeader, "no leader removed server %s from group %s in time: %w", target, h.conf.Name, err)
 		case <-time.After(retryPause):
 		}
 	}
 }
 
-func (c *Cluster) tryRemove(ctx context.Context, target wasmatrix.ServerID) error {
-	l := c.group.Leader()
+func (h *HostedGroup) tryRemove(ctx context.Context, target wasmatrix.ServerID) error {
+	l := h.Leader()
 	switch {
-	case l.Self && target == l.ID:
+	case l.Self && target == l.ID && h == h.c.control:
 		// Checked before, so as not to change leaders for nothing.
-		if err := c.checkRemoval(ctx, target); err != nil {
+		if err := h.checkRemoval(ctx, target); err != nil {
 			return err
 		}
-		if _, err := c.TransferLeadership(ctx, ""); err != nil {
+		if _, err := h.TransferLeadership(ctx, ""); err != nil {
 			return err
 		}
 		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "leadership was handed over")
 	case l.Self:
-		return c.removeServer(ctx, target)
+		return h.removeServer(ctx, target)
 	}
-	_, err := c.askLeader(ctx, request{Op: opRemove, Target: target})
+	_, err := h.askLeader(ctx, request{Op: opRemove, Target: target})
 	return err
 }
 
@@ -105,23 +126,23 @@ func (c *Cluster) tryRemove(ctx context.Context, target wasmatrix.ServerID) erro
 // leadership over first. Errors: NODE_NOT_FOUND, NOT_LEADER, and CONFLICT where
 // those that remain would not be a majority.
 func (c *Cluster) RemovePeer(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
-	if err := c.lead(ctx); err != nil {
-		return "", c.hint(err)
+	if err := c.control.lead(ctx); err != nil {
+		return "", c.control.hint(err)
 	}
-	s, err := c.find(idOrName)
+	s, err := c.control.find(idOrName)
 	if err != nil {
 		return "", err
 	}
 	m, _ := c.member(s.ID)
 	c.expel(s.ID, m.Started)
 	if s.ID == c.identity.Server() {
-		err = c.removeThroughLeader(ctx, s.ID)
+		err = c.control.removeThroughLeader(ctx, s.ID)
 	} else {
-		err = c.removeServer(ctx, s.ID)
+		err = c.control.removeServer(ctx, s.ID)
 	}
 	if err != nil {
 		c.expel(s.ID, 0)
-		return "", c.hint(err)
+		return "", c.control.hint(err)
 	}
 	c.log.Info("removed a server", "server", s.ID)
 	return s.ID, nil
@@ -140,41 +161,53 @@ func (c *Cluster) expel(id wasmatrix.ServerID, started int64) {
 }
 
 // find returns the server of the configuration with this ID or name.
-func (c *Cluster) find(idOrName string) (group.Server, error) {
-	for _, s := range c.servers() {
+func (h *HostedGroup) find(idOrName string) (Server, error) {
+	for _, s := range h.Servers() {
 		if string(s.ID) == idOrName || nameOf(s.ID) == idOrName {
 			return s, nil
 		}
 	}
-	return group.Server{}, wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no server %q is in the configuration", idOrName)
+	return Server{}, wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no server %q is in the configuration of group %s", idOrName, h.conf.Name)
 }
 
 // removeServer removes a server as the leader. One that is not in the
 // configuration is removed already.
-func (c *Cluster) removeServer(ctx context.Context, target wasmatrix.ServerID) error {
-	if err := c.lead(ctx); err != nil {
+func (h *HostedGroup) removeServer(ctx context.Context, target wasmatrix.ServerID) error {
+	if err := h.lead(ctx); err != nil {
 		return err
 	}
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	if !c.inConfiguration(target) {
+	if h != h.c.control {
+		return h.retire(ctx, target)
+	}
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	s, ok := find(h.Servers(), target)
+	if !ok {
 		return nil
 	}
-	if target == c.identity.Server() {
+	if target == h.c.identity.Server() {
 		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s leads and is to hand over before it goes", target)
 	}
-	if err := c.checkRemoval(ctx, target); err != nil {
+	if err := h.checkRemoval(ctx, target); err != nil {
 		return err
 	}
-	return c.group.RemoveServer(ctx, target, 0)
+	if !s.Voter {
+		return h.group.RemoveServer(ctx, target, 0)
+	}
+	for _, hosted := range h.c.hosted {
+		if err := hosted.mayRemove(ctx, target); err != nil {
+			return err
+		}
+	}
+	return h.group.RemoveServer(ctx, target, 0)
 }
 
 // checkRemoval refuses a removal after which the servers that answer would be
 // no majority: it could not even be committed, and all would stand still.
-func (c *Cluster) checkRemoval(ctx context.Context, target wasmatrix.ServerID) error {
-	var rest []group.Server
+func (h *HostedGroup) checkRemoval(ctx context.Context, target wasmatrix.ServerID) error {
+	var rest []Server
 	voter := false
-	for _, s := range c.servers() {
+	for _, s := range h.Servers() {
 		switch {
 		case s.ID == target:
 			voter = s.Voter
@@ -186,12 +219,16 @@ func (c *Cluster) checkRemoval(ctx context.Context, target wasmatrix.ServerID) e
 		return nil
 	}
 	if len(rest) == 0 {
-		return wasmatrix.Errorf(wasmatrix.CodeConflict, "server %s is the last voter", target)
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "server %s is the last voter of group %s", target, h.conf.Name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, controlTimeout/2)
-	defer cancel()
-	if n := len(c.fetchStats(ctx, rest)); n <= len(rest)/2 {
-		return wasmatrix.Errorf(wasmatrix.CodeConflict, "without server %s only %d of %d voters would answer: that is no majority", target, n, len(rest))
+	n := 0
+	for _, st := range h.c.fetchStats(ctx, rest) {
+		if _, open := st.Groups[h.conf.Name]; open || h == h.c.control {
+			n++
+		}
+	}
+	if n <= len(rest)/2 {
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "without server %s only %d of %d voters of group %s would answer: that is no majority", target, n, len(rest), h.conf.Name)
 	}
 	return nil
 }
@@ -200,15 +237,15 @@ func (c *Cluster) checkRemoval(ctx context.Context, target wasmatrix.ServerID) e
 // one that is furthest for "", and returns the new leader once this server
 // knows it. It is for the leader. Naming the leader itself changes nothing.
 // COMMUNICATION_FAILURE where another than the one named was elected.
-func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
-	self := c.identity.Server()
-	before := c.group.Leader()
+func (h *HostedGroup) TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
+	self := h.c.identity.Server()
+	before := h.Leader()
 	if !before.Self {
-		return "", c.hint(wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader", c.cfg.Name))
+		return "", h.hint(wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader of group %s", h.c.cfg.Name, h.conf.Name))
 	}
 	var target wasmatrix.ServerID
 	if idOrName != "" {
-		s, err := c.find(idOrName)
+		s, err := h.find(idOrName)
 		switch {
 		case err != nil:
 			return "", err
@@ -219,13 +256,13 @@ func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasm
 		}
 		target = s.ID
 	}
-	if err := c.group.TransferLeadership(ctx, target); err != nil {
-		return "", c.hint(err)
+	if err := h.group.TransferLeadership(ctx, target); err != nil {
+		return "", h.hint(err)
 	}
 	ticker := time.NewTicker(retryPause / 5)
 	defer ticker.Stop()
 	for {
-		if l := c.group.Leader(); l.Known && (l.ID != self || l.Term > before.Term) {
+		if l := h.Leader(); l.Known && (l.ID != self || l.Term > before.Term) {
 			if target != "" && l.ID != target {
 				return l.ID, wasmatrix.Errorf(wasmatrix.CodeCommunication, "leadership was given up, but server %s was elected, not %s", l.ID, target)
 			}
@@ -235,7 +272,7 @@ func (c *Cluster) TransferLeadership(ctx context.Context, idOrName string) (wasm
 		case <-ctx.Done():
 			return "", wasmatrix.Errorf(wasmatrix.CodeTimeout, "leadership was handed over, but the new leader is not known yet: %w", ctx.Err()).
 				With(wasmatrix.DetailOutcome, wasmatrix.OutcomeCommitted)
-		case <-c.ctx.Done():
+		case <-h.c.ctx.Done():
 			return "", wasmatrix.Errorf(wasmatrix.CodeNoLeader, "this server is closing")
 		case <-ticker.C:
 		}

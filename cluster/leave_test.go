@@ -21,7 +21,7 @@ func TestALeaveThatGossipCannotTellIsALeave(t *testing.T) {
 		t.Errorf("Leave = %v", err)
 	}
 	for _, s := range others(all, leaver) {
-		eventually(t, s.cfg.Name+" has one server less", func() bool { return !s.inConfiguration(leaver.Identity().Server) })
+		eventually(t, s.cfg.Name+" has one server less", func() bool { return !s.control.has(leaver.Identity().Server) })
 	}
 }
 

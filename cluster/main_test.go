@@ -96,6 +96,7 @@ type testServer struct {
 	t       *testing.T
 	cfg     Config
 	words   *words
+	kv      *words // of the hosted group, where there is one
 	fatal   chan error
 	removed chan struct{}
 	wired   sync.WaitGroup
@@ -159,6 +160,11 @@ func (s *testServer) tryOpen() error {
 	words, fatal, removed := s.words, s.fatal, s.removed
 	cfg := s.cfg
 	cfg.Machine = words
+	cfg.Groups = slices.Clone(cfg.Groups)
+	for i := range cfg.Groups {
+		s.kv = newWords()
+		cfg.Groups[i].Machine = s.kv
+	}
 	cfg.OnFatal = func(err error) { fatal <- err }
 	cfg.OnRemoved = func() { removed <- struct{}{} }
 	c, err := Open(s.t.Context(), cfg)
@@ -302,7 +308,7 @@ func configuration(t *testing.T, s *testServer, want string) {
 	}()
 	eventually(t, s.cfg.Name+" sees the configuration "+want, func() bool {
 		var names []string
-		for _, p := range s.servers() {
+		for _, p := range s.control.Servers() {
 			name := nameOf(p.ID)
 			if !p.Voter {
 				name += "*"

@@ -9,7 +9,6 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
-	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
 // answered is when a server last answered, and what.
@@ -25,7 +24,7 @@ func (c *Cluster) tendMembership(ctx context.Context, _ uint64) {
 	c.mu.Lock()
 	clear(c.lastAnswer) // of an earlier term: everyone gets the whole grace again
 	c.mu.Unlock()
-	pilot := autopilot.New(c.group.Raft(), &pilotView{c: c, ctx: ctx, since: time.Now()},
+	pilot := autopilot.New(&pilotRaft{c.control.group.Raft(), c, ctx}, &pilotView{c: c, ctx: ctx, since: time.Now()},
 		autopilot.WithLogger(c.log),
 		autopilot.WithUpdateInterval(c.autopilot.UpdateInterval),
 		autopilot.WithReconcileInterval(c.autopilot.ReconcileInterval))
@@ -38,39 +37,68 @@ func (c *Cluster) tendMembership(ctx context.Context, _ uint64) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			c.recordAddresses(ctx)
+			c.control.recordAddresses(ctx)
 		}
 	}
 }
 
 // recordAddresses writes addresses that servers have moved to into the
 // configuration, so that they are found where gossip is not.
-func (c *Cluster) recordAddresses(ctx context.Context) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	servers := c.servers()
+func (h *HostedGroup) recordAddresses(ctx context.Context) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	servers := h.Servers()
 	taken := make(map[string]bool, len(servers))
 	for _, s := range servers {
 		taken[s.Addr] = true
 	}
 	for _, s := range servers {
-		m, ok := c.member(s.ID)
+		m, ok := h.c.member(s.ID)
 		if !ok || m.Status != gossip.StatusAlive || m.RaftAddr == "" || taken[m.RaftAddr] {
 			continue
 		}
-		add := c.group.AddNonvoter
+		add := h.group.AddNonvoter
 		if s.Voter {
-			add = c.group.AddVoter
+			add = h.group.AddVoter
 		}
 		if err := add(ctx, s.ID, m.RaftAddr, 0); err != nil {
 			if ctx.Err() == nil {
-				c.log.Warn("a server's new address was not recorded", "server", s.ID, "addr", m.RaftAddr, "error", err)
+				h.c.log.Warn("a server's new address was not recorded", "group", h.conf.Name, "server", s.ID, "addr", m.RaftAddr, "error", err)
 			}
 			return
 		}
-		c.log.Info("a server has moved", "server", s.ID, "from", s.Addr, "to", m.RaftAddr)
+		h.c.log.Info("a server has moved", "group", h.conf.Name, "server", s.ID, "from", s.Addr, "to", m.RaftAddr)
 	}
 }
+
+// pilotRaft is what autopilot changes.
+type pilotRaft struct {
+	*raft.Raft
+	c   *Cluster
+	ctx context.Context // of the term
+}
+
+// AddVoter gives a server its vote, once it may have one. It blocks.
+func (r *pilotRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
+	control := r.c.control
+	control.changing.Lock()
+	defer control.changing.Unlock()
+	s := Server{ID: wasmatrix.ServerID(id), Addr: string(addr)}
+	for _, h := range r.c.hosted {
+		if err := h.mayPromote(r.ctx, s); err != nil {
+			return refusal{err}
+		}
+	}
+	f := r.Raft.AddVoter(id, addr, prevIndex, timeout)
+	_ = f.Error() // kept in f, for autopilot
+	return f
+}
+
+// refusal is a change that was not made.
+type refusal struct{ err error }
+
+func (r refusal) Error() error { return r.err }
+func (refusal) Index() uint64  { return 0 }
 
 // pilotView is what autopilot sees of one term's cluster.
 type pilotView struct {
@@ -124,9 +152,9 @@ func (a Autopilot) judge(status gossip.Status, silent time.Duration) autopilot.N
 // KnownServers lists all servers of the configuration: autopilot would remove
 // at once what is missing here.
 func (v *pilotView) KnownServers() map[raft.ServerID]*autopilot.Server {
-	leader := v.c.group.Leader()
+	leader := v.c.control.Leader()
 	out := make(map[raft.ServerID]*autopilot.Server)
-	for _, s := range v.c.servers() {
+	for _, s := range v.c.control.Servers() {
 		m, _ := v.c.member(s.ID)
 		silent, _ := v.silence(s.ID)
 		status := autopilot.NodeAlive
@@ -150,9 +178,9 @@ func (v *pilotView) KnownServers() map[raft.ServerID]*autopilot.Server {
 // FetchServerStats asks every server. For those that do not answer it makes up
 // a last contact that grows, since autopilot would keep the last good figures.
 func (v *pilotView) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
-	targets := make([]group.Server, 0, len(servers))
+	targets := make([]Server, 0, len(servers))
 	for id, s := range servers {
-		targets = append(targets, group.Server{ID: wasmatrix.ServerID(id), Addr: string(s.Address)})
+		targets = append(targets, Server{ID: wasmatrix.ServerID(id), Addr: string(s.Address)})
 	}
 	stats := v.c.fetchStats(ctx, targets)
 	now := time.Now()
@@ -192,7 +220,7 @@ func (v *pilotView) RemoveFailedServer(s *autopilot.Server) {
 		}()
 		ctx, cancel := context.WithTimeout(v.ctx, commitTimeout)
 		defer cancel()
-		if err := c.removeServer(ctx, id); err != nil {
+		if err := c.control.removeServer(ctx, id); err != nil {
 			if v.ctx.Err() == nil {
 				c.log.Warn("a dead server could not be removed", "server", id, "error", err)
 			}

@@ -3,12 +3,10 @@ package cluster
 import (
 	"context"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
-	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
 // Member is an agent as gossip knows it.
@@ -49,10 +47,10 @@ type Peer struct {
 func (c *Cluster) Peers(ctx context.Context) ([]Peer, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	index := c.group.Stats().Applied
-	servers := c.servers()
+	index := c.control.group.Stats().Applied
+	servers := c.control.Servers()
 	stats := c.fetchStats(ctx, servers)
-	leader := c.group.Leader()
+	leader := c.control.Leader()
 	var furthest uint64
 	for _, s := range stats {
 		furthest = max(furthest, s.LastIndex)
@@ -76,52 +74,41 @@ func (c *Cluster) Peers(ctx context.Context) ([]Peer, uint64, error) {
 	return peers, index, nil
 }
 
-// fetchStats asks servers for their state, all at once. Those that do not
-// answer before ctx ends are missing from the answer.
-func (c *Cluster) fetchStats(ctx context.Context, servers []group.Server) map[wasmatrix.ServerID]serverStats {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
+// fetchStats asks servers for their state. Those that do not answer are missing
+// from the answer.
+func (c *Cluster) fetchStats(ctx context.Context, servers []Server) map[wasmatrix.ServerID]serverStats {
 	out := make(map[wasmatrix.ServerID]serverStats, len(servers))
-	for _, s := range servers {
-		if s.ID == c.identity.Server() {
-			mu.Lock()
-			out[s.ID] = c.localStats()
-			mu.Unlock()
-			continue
+	for id, a := range c.askAll(ctx, servers, request{Op: opStats}) {
+		if a.err == nil && a.Stats != nil {
+			out[id] = *a.Stats
 		}
-		wg.Go(func() {
-			addr, ok := c.resolve(s.ID)
-			if !ok {
-				addr = s.Addr
-			}
-			resp, err := c.ask(ctx, s.ID, addr, request{Op: opStats})
-			if err != nil || resp.Stats == nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out[s.ID] = *resp.Stats
-		})
 	}
-	wg.Wait()
 	return out
 }
 
 func (c *Cluster) localStats() serverStats {
-	s := c.group.Stats()
-	return serverStats{
-		LastContact: s.LastContact, Term: s.Term, LastTerm: s.LastTerm,
-		LastIndex: s.LastIndex, Applied: s.Applied, Version: c.cfg.Version,
+	out := serverStats{logStats: c.control.logStats(), Version: c.cfg.Version, Leaving: c.isLeaving()}
+	for _, h := range c.hosted {
+		if h.running() == nil {
+			continue
+		}
+		if out.Groups == nil {
+			out.Groups = make(map[string]logStats)
+		}
+		out.Groups[h.conf.Name] = h.logStats()
 	}
+	return out
 }
 
-// Status is this server's view of itself and the cluster.
-type Status struct {
-	Cluster   wasmatrix.ClusterID
-	Server    wasmatrix.ServerID
-	Name      string
-	Version   string
-	State     string // leader, follower, candidate or shutdown
+// logStats needs a group that is open.
+func (h *HostedGroup) logStats() logStats {
+	s := h.group.Stats()
+	return logStats{LastContact: s.LastContact, Term: s.Term, LastTerm: s.LastTerm, LastIndex: s.LastIndex, Applied: s.Applied}
+}
+
+// GroupStatus is this server's view of one group.
+type GroupStatus struct {
+	State     string // leader, follower, candidate or shutdown; "" before the group has begun
 	Term      uint64
 	Leader    Leader
 	Commit    uint64
@@ -134,25 +121,26 @@ type Status struct {
 	// FailureTolerance is how many further voters may fail before writes stop, by
 	// what gossip sees; negative where that many must come back.
 	FailureTolerance int
-	StartedAt        time.Time
 }
 
 // Status answers from what this server knows, without asking others.
-func (c *Cluster) Status() Status {
-	s := c.group.Stats()
-	out := Status{
-		Cluster: c.identity.Cluster(), Server: c.identity.Server(), Name: c.cfg.Name, Version: c.cfg.Version,
-		State: strings.ToLower(s.State), Term: s.Term, Leader: c.Leader(),
+func (h *HostedGroup) Status() GroupStatus {
+	g := h.running()
+	if g == nil {
+		return GroupStatus{LastContact: -1}
+	}
+	s := g.Stats()
+	out := GroupStatus{
+		State: strings.ToLower(s.State), Term: s.Term, Leader: h.Leader(),
 		Commit: s.Commit, Applied: s.Applied, LastIndex: s.LastIndex, LastContact: s.LastContact,
-		StartedAt: c.started,
 	}
 	alive := 0
-	for _, sv := range c.servers() {
+	for _, sv := range h.Servers() {
 		if !sv.Voter {
 			continue
 		}
 		out.Voters++
-		if m, ok := c.member(sv.ID); sv.ID == out.Server || ok && m.Status == gossip.StatusAlive {
+		if m, ok := h.c.member(sv.ID); sv.ID == h.c.identity.Server() || ok && m.Status == gossip.StatusAlive {
 			alive++
 		}
 	}
@@ -160,4 +148,22 @@ func (c *Cluster) Status() Status {
 		out.FailureTolerance = alive - (out.Voters/2 + 1)
 	}
 	return out
+}
+
+// Status is this server's view of itself and the control group.
+type Status struct {
+	Cluster wasmatrix.ClusterID
+	Server  wasmatrix.ServerID
+	Name    string
+	Version string
+	GroupStatus
+	StartedAt time.Time
+}
+
+// Status answers from what this server knows, without asking others.
+func (c *Cluster) Status() Status {
+	return Status{
+		Cluster: c.identity.Cluster(), Server: c.identity.Server(), Name: c.cfg.Name, Version: c.cfg.Version,
+		GroupStatus: c.control.Status(), StartedAt: c.started,
+	}
 }

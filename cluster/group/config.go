@@ -63,7 +63,11 @@ type Config struct {
 	// Verify reads a snapshot to its end and says whether Machine could restore
 	// it, without touching Machine. RestoreSnapshot needs it, because a snapshot
 	// that fails to restore stops every server.
-	Verify   func(io.Reader) error
+	Verify func(io.Reader) error
+	// Founders, where this server is a voter among them, begin the group when it
+	// is opened with an empty log. Each of them may do so, with the same list: the
+	// first entry of their logs is then the same. See also [Group.Bootstrap].
+	Founders []Server
 	LogStore string // LogStoreBolt by default
 	Timing   Timing // DefaultTiming where all zero
 

@@ -129,6 +129,9 @@ func (g *Group) open(wrap func(*store)) (err error) {
 	}
 	g.failure.cutOff(func() { _ = g.transport.Close() })
 	settings := conf.raft(g.leadership.notify)
+	if err := g.begin(settings); err != nil {
+		return errors.Join(err, g.transport.Close())
+	}
 	if err := g.recoverFrom(cache, settings); err != nil {
 		return errors.Join(err, g.transport.Close())
 	}

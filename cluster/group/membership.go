@@ -26,10 +26,23 @@ func (g *Group) configuration() raft.Configuration {
 // include it and the index does not: a change based on it is then CONFLICT.
 func (g *Group) Servers() (servers []Server, index uint64) {
 	_, index = g.machine.position()
-	for _, s := range g.configuration().Servers {
+	return serversOf(g.configuration()), index
+}
+
+// Members returns the members, and whether they are settled: known to be
+// committed. While a change is under way they are not, nor on a server that has
+// not applied its log yet.
+func (g *Group) Members() (servers []Server, settled bool) {
+	latest := g.raft.GetConfiguration()
+	_, index := g.machine.position()
+	return serversOf(latest.Configuration()), latest.Index() <= index
+}
+
+func serversOf(conf raft.Configuration) (servers []Server) {
+	for _, s := range conf.Servers {
 		servers = append(servers, Server{ID: wasmatrix.ServerID(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
-	return servers, index
+	return servers
 }
 
 // HasState reports whether this server has ever taken part in the group.
@@ -41,20 +54,61 @@ func (g *Group) HasState() bool {
 // voter. It is done once in the life of a group, on one server; on a server
 // that has state it is CONFLICT.
 func (g *Group) Bootstrap(servers []Server) error {
-	var conf raft.Configuration
-	self := false
+	conf := configurationOf(servers)
+	if !hasVoter(conf, raft.ServerID(g.conf.ID)) {
+		return wasmatrix.Errorf(wasmatrix.CodeValidation, "server %s cannot bootstrap a group in which it has no vote", g.conf.ID)
+	}
+	return g.translate(g.await(g.ctx, func() error { return g.raft.BootstrapCluster(conf).Error() }))
+}
+
+func configurationOf(servers []Server) (conf raft.Configuration) {
 	for _, s := range servers {
 		suffrage := raft.Nonvoter
 		if s.Voter {
 			suffrage = raft.Voter
 		}
-		self = self || s.Voter && s.ID == g.conf.ID
 		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.Addr), Suffrage: suffrage})
 	}
-	if !self {
-		return wasmatrix.Errorf(wasmatrix.CodeValidation, "server %s cannot bootstrap a group in which it has no vote", g.conf.ID)
+	return conf
+}
+
+// begin writes the founders into an empty log, before raft reads it.
+func (g *Group) begin(settings *raft.Config) error {
+	founders := configurationOf(g.conf.Founders)
+	if !hasVoter(founders, settings.LocalID) {
+		return nil
 	}
-	return g.translate(g.await(g.ctx, func() error { return g.raft.BootstrapCluster(conf).Error() }))
+	failed := func(err error) error {
+		return wasmatrix.Errorf(wasmatrix.CodeStorage, "begin group %s: %w", g.conf.Name, err)
+	}
+	last, err := g.disk.LastIndex()
+	if err != nil {
+		return failed(err)
+	}
+	snaps, err := g.snapshots.List()
+	if err != nil {
+		return failed(err)
+	}
+	if last > 0 || len(snaps) > 0 {
+		return nil
+	}
+	switch has, err := raft.HasExistingState(g.disk, g.disk, g.snapshots); {
+	case err != nil:
+		return failed(err)
+	case !has:
+		err = raft.BootstrapCluster(settings, g.disk, g.disk, g.snapshots, g.transport, founders)
+		if err != nil {
+			return failed(err)
+		}
+		return nil
+	}
+	// It has a term: a crash came before the entry. BootstrapCluster would refuse
+	// for ever.
+	entry := raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(founders)}
+	if err := g.disk.StoreLog(&entry); err != nil {
+		return failed(err)
+	}
+	return nil
 }
 
 // AddNonvoter adds a server that receives the log and does not vote, or gives

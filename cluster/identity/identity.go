@@ -1,6 +1,7 @@
 // Package identity keeps what makes a data directory one server of one
 // cluster: the lock that gives it to one process, the version of its format,
-// the [wasmatrix.ServerID] drawn for it once, and the cluster it belongs to.
+// the [wasmatrix.ServerID] drawn for it once, the cluster it belongs to, and what
+// the server has accepted of how its hosted Raft groups begin.
 //
 // A server whose disk was wiped draws another ID, so that it never speaks for
 // the log that was lost.
@@ -29,6 +30,7 @@ const (
 	versionFile = "version"
 	serverFile  = "server-id"
 	clusterFile = "cluster-id"
+	groupPrefix = "group-" // and the name of a hosted Raft group
 
 	suffixBytes = 4 // random bytes behind the name, two hexadecimal digits each
 )
@@ -143,6 +145,23 @@ func (id *Identity) SetCluster(cluster wasmatrix.ClusterID) error {
 	}
 	id.cluster = cluster
 	return nil
+}
+
+// Group returns the line that SetGroup kept for a hosted Raft group, "" where
+// there is none.
+func (id *Identity) Group(name string) (string, error) {
+	return readLine(filepath.Join(id.dir, groupPrefix+name))
+}
+
+// SetGroup keeps a line for a hosted Raft group in place of the last one; it is
+// on disk when SetGroup returns.
+func (id *Identity) SetGroup(name, line string) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.closed {
+		return wasmatrix.Errorf(wasmatrix.CodeStorage, "the data directory %s is closed", id.dir)
+	}
+	return writeLine(filepath.Join(id.dir, groupPrefix+name), line)
 }
 
 // Close gives the directory to whoever asks next. Further calls do nothing.
