@@ -75,7 +75,7 @@ var rooms = []room{
 	},
 	{
 		"capability/kv", []string{
-			".", "./abi", "./capability", "github.com/tidwall/btree", "github.com/klauspost/compress", "google.golang.org/protobuf",
+			".", "./abi", "./capability", "./gen/kv", "github.com/tidwall/btree", "github.com/klauspost/compress", "google.golang.org/protobuf",
 			"github.com/redis/go-redis/v9", "github.com/hashicorp/go-hclog",
 		},
 		"the store is replicated by whoever hosts it, and reached over whatever carries calls: it knows neither raft nor rpc",
