@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
@@ -35,14 +36,19 @@ type Config struct {
 	MaxStack uint64
 	// Cores is how many guests run at a time; 0 means [runtime.GOMAXPROCS] at
 	// the time of New.
-	Cores  int
-	Logger hclog.Logger // nil discards
+	Cores int
+	// MessageTime bounds how long a guest takes for a message that is pushed to
+	// it, and how long the message waits for a core; 0 means 30 s. A guest that
+	// takes longer is ended.
+	MessageTime time.Duration
+	Logger      hclog.Logger // nil discards
 }
 
 const (
 	defaultIdleModules  = 64
 	defaultModuleMemory = 1 << 30
 	defaultMaxStack     = 4 << 20
+	defaultMessageTime  = 30 * time.Second
 )
 
 // Engine compiles and runs modules. There is one for a process: wazero 1.12.0
@@ -63,6 +69,8 @@ type Engine struct {
 	idleLimit int
 	moduleMax int64  // bytes
 	maxStack  uint64 // bytes
+
+	messageTime time.Duration
 
 	mu      sync.Mutex
 	closed  bool                         // guarded by mu
@@ -108,6 +116,9 @@ func New(cfg Config) (*Engine, error) {
 		idleLimit: cfg.IdleModules,
 		moduleMax: int64(min(cfg.ModuleMemory, math.MaxInt64)),
 		maxStack:  cfg.MaxStack,
+
+		messageTime: cmp.Or(cfg.MessageTime, defaultMessageTime),
+
 		modules:   make(map[wasmatrix.Digest]*shared),
 		idle:      list.New(),
 	}

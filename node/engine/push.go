@@ -11,10 +11,6 @@ import (
 	"github.com/wasmatrix/wasmatrix/capability"
 )
 
-// messageTime is how long a guest may execute for one message that is pushed to it,
-// from when it is its turn.
-const messageTime = 30 * time.Second
-
 // takesMessages reports whether messages can be pushed to a module.
 func takesMessages(x *execution, mod api.Module) bool {
 	if x.s.kind != wasmatrix.ModuleReactor {
@@ -116,7 +112,7 @@ func (s *shared) push(x *execution, mod api.Module, m pushed) (exit Exit, ended 
 	m.from.lost = 0
 	return s.invoke(x, mod, &Call{
 		Invocation: wasmatrix.Invocation{Function: abi.OnMessage, Data: encodeMessage(m.Message), Bytes: true},
-		Deadline:   time.Now().Add(messageTime),
+		Deadline:   time.Now().Add(s.e.messageTime),
 		// A message is delivered at most once, so that a status has nobody to heed it.
 		Done: func(_ wasmatrix.InvocationResult, err error) {
 			if err != nil {

@@ -18,12 +18,19 @@ type reactor struct {
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when exit is set
 	exit   Exit
+	free   int // from where on nothing was put into its memory
 }
 
 // runReactor begins to run a guest of the tests, and returns when it takes calls.
 func runReactor(t *testing.T, e *Engine, name string, cfg RunConfig) *reactor {
 	t.Helper()
-	m := load(t, e, nodetest.Module(t, name))
+	return runModule(t, e, nodetest.Module(t, name), cfg)
+}
+
+// runModule does so with any module that is a reactor.
+func runModule(t *testing.T, e *Engine, wasm []byte, cfg RunConfig) *reactor {
+	t.Helper()
+	m := load(t, e, wasm)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r := &reactor{t: t, calls: make(chan *Call), cancel: cancel, ended: make(chan struct{})}
 	running := make(chan struct{})
@@ -36,7 +43,7 @@ func runReactor(t *testing.T, e *Engine, name string, cfg RunConfig) *reactor {
 	select {
 	case <-running:
 	case <-r.ended:
-		t.Fatalf("%s has ended: %+v", name, r.exit)
+		t.Fatalf("it has ended: %+v", r.exit)
 	}
 	return r
 }

@@ -22,7 +22,7 @@ import (
 // Without wasm-opt on PATH: clang would have it optimize what it links, which
 // leaves no lines.
 //
-//go:generate sh -c "cd testdata/lines && for v in 4 5; do clang --target=wasm32 -gdwarf-$v -O1 -fno-inline -fno-optimize-sibling-calls -fdebug-compilation-dir=. -nostdlib -Wl,--no-entry -o lines$v.wasm main.c divide.c || exit 1; done"
+//go:generate sh -c "cd testdata/lines && for v in 4 5; do clang --target=wasm32 -gdwarf-${DOLLAR}v -O1 -fno-inline -fno-optimize-sibling-calls -fdebug-compilation-dir=. -nostdlib -Wl,--no-entry -o lines${DOLLAR}v.wasm main.c divide.c || exit 1; done"
 
 // linesModule is the guest of testdata/lines, with debug information of a
 // version of DWARF.

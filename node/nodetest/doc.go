@@ -6,4 +6,4 @@
 // which needs wat2wasm of the WebAssembly Binary Toolkit (wabt).
 package nodetest
 
-//go:generate sh -c "for f in wasm/*.wat; do wat2wasm --debug-names $f -o ${f%.wat}.wasm || exit 1; done"
+//go:generate sh -c "for f in wasm/*.wat; do wat2wasm --debug-names ${DOLLAR}f -o ${DOLLAR}{f%.wat}.wasm || exit 1; done"

@@ -1,0 +1,22 @@
+;; Calls the host in its start section and in _initialize, where it asks for
+;; messages as well. What it was told is exported.
+(module
+  (import "wasmatrix" "kv_set" (func $kv_set (param i32 i32 i32 i32 i32 i32 i64 i32) (result i32)))
+  (import "wasmatrix" "msg_subscribe" (func $msg_subscribe (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasmatrix" "input_len" (func $input_len (result i32)))
+  (memory 1)
+  (data (i32.const 16) "kvstartinitmsgtopic")
+  (global $started (mut i32) (i32.const 9))
+  (global $set (mut i32) (i32.const 9))
+  (global $subscribed (mut i32) (i32.const 9))
+  (global $messages (mut i32) (i32.const 0))
+  (func $start (global.set $started (call $kv_set (i32.const 16) (i32.const 2) (i32.const 18) (i32.const 5) (i32.const 16) (i32.const 2) (i64.const 0) (i32.const 0))))
+  (start $start)
+  (func (export "_initialize")
+    (global.set $set (call $kv_set (i32.const 16) (i32.const 2) (i32.const 23) (i32.const 4) (i32.const 16) (i32.const 2) (i64.const 0) (i32.const 0)))
+    (global.set $subscribed (call $msg_subscribe (i32.const 27) (i32.const 3) (i32.const 30) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 1))))
+  (func (export "told") (result i32 i32 i32) (global.get $started) (global.get $set) (global.get $subscribed))
+  (func (export "messages") (result i32) (global.get $messages))
+  (func (export "wasmatrix_on_message") (result i32)
+    (global.set $messages (i32.add (global.get $messages) (call $input_len)))
+    (i32.const 0)))
