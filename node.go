@@ -123,6 +123,14 @@ type Order struct {
 	Grants *GrantSet // with OrderStart; nil is nothing
 }
 
+// Fence is the lowest epoch of an instance's record whose calls the embedded kv
+// takes.
+type Fence struct {
+	Instance    InstanceID
+	Incarnation uint64 // log index that created the record
+	Epoch       uint64
+}
+
 // NodeUsage is what a node process takes of its machine, as it says itself.
 type NodeUsage struct {
 	Instances   uint32 // that hold a place

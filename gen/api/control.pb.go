@@ -872,6 +872,147 @@ func (*ReportDenialsResponse) Descriptor() ([]byte, []int) {
 	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
+// Fence is the lowest epoch of an instance whose calls are taken.
+type Fence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fence) Reset() {
+	*x = Fence{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fence) ProtoMessage() {}
+
+func (x *Fence) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fence.ProtoReflect.Descriptor instead.
+func (*Fence) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Fence) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Fence) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Fence) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type RaiseFencesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fences        []*Fence               `protobuf:"bytes,1,rep,name=fences,proto3" json:"fences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseFencesRequest) Reset() {
+	*x = RaiseFencesRequest{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseFencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseFencesRequest) ProtoMessage() {}
+
+func (x *RaiseFencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseFencesRequest.ProtoReflect.Descriptor instead.
+func (*RaiseFencesRequest) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RaiseFencesRequest) GetFences() []*Fence {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+type RaiseFencesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseFencesResponse) Reset() {
+	*x = RaiseFencesResponse{}
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseFencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseFencesResponse) ProtoMessage() {}
+
+func (x *RaiseFencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseFencesResponse.ProtoReflect.Descriptor instead.
+func (*RaiseFencesResponse) Descriptor() ([]byte, []int) {
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
 type GetGrantsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	InstanceId    string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
@@ -882,7 +1023,7 @@ type GetGrantsRequest struct {
 
 func (x *GetGrantsRequest) Reset() {
 	*x = GetGrantsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1035,7 @@ func (x *GetGrantsRequest) String() string {
 func (*GetGrantsRequest) ProtoMessage() {}
 
 func (x *GetGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[12]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1048,7 @@ func (x *GetGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantsRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetGrantsRequest) GetInstanceId() string {
@@ -934,7 +1075,7 @@ type GetGrantsResponse struct {
 
 func (x *GetGrantsResponse) Reset() {
 	*x = GetGrantsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1087,7 @@ func (x *GetGrantsResponse) String() string {
 func (*GetGrantsResponse) ProtoMessage() {}
 
 func (x *GetGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[13]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1100,7 @@ func (x *GetGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantsResponse.ProtoReflect.Descriptor instead.
 func (*GetGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetGrantsResponse) GetGrants() *GrantSet {
@@ -986,7 +1127,7 @@ type GrantSet struct {
 
 func (x *GrantSet) Reset() {
 	*x = GrantSet{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1139,7 @@ func (x *GrantSet) String() string {
 func (*GrantSet) ProtoMessage() {}
 
 func (x *GrantSet) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[14]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1152,7 @@ func (x *GrantSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantSet.ProtoReflect.Descriptor instead.
 func (*GrantSet) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GrantSet) GetInstanceId() string {
@@ -1069,7 +1210,7 @@ type SetGrantsRequest struct {
 
 func (x *SetGrantsRequest) Reset() {
 	*x = SetGrantsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1222,7 @@ func (x *SetGrantsRequest) String() string {
 func (*SetGrantsRequest) ProtoMessage() {}
 
 func (x *SetGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[15]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1235,7 @@ func (x *SetGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGrantsRequest.ProtoReflect.Descriptor instead.
 func (*SetGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetGrantsRequest) GetTerm() uint64 {
@@ -1133,7 +1274,7 @@ type SetGrantsResponse struct {
 
 func (x *SetGrantsResponse) Reset() {
 	*x = SetGrantsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1286,7 @@ func (x *SetGrantsResponse) String() string {
 func (*SetGrantsResponse) ProtoMessage() {}
 
 func (x *SetGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[16]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1299,7 @@ func (x *SetGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGrantsResponse.ProtoReflect.Descriptor instead.
 func (*SetGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 // ProviderHost is a process that carries out calls from elsewhere.
@@ -1172,7 +1313,7 @@ type ProviderHost struct {
 
 func (x *ProviderHost) Reset() {
 	*x = ProviderHost{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1325,7 @@ func (x *ProviderHost) String() string {
 func (*ProviderHost) ProtoMessage() {}
 
 func (x *ProviderHost) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[17]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1338,7 @@ func (x *ProviderHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderHost.ProtoReflect.Descriptor instead.
 func (*ProviderHost) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ProviderHost) GetNodeId() string {
@@ -1226,7 +1367,7 @@ type PlacedProvider struct {
 
 func (x *PlacedProvider) Reset() {
 	*x = PlacedProvider{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1379,7 @@ func (x *PlacedProvider) String() string {
 func (*PlacedProvider) ProtoMessage() {}
 
 func (x *PlacedProvider) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[18]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1392,7 @@ func (x *PlacedProvider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacedProvider.ProtoReflect.Descriptor instead.
 func (*PlacedProvider) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PlacedProvider) GetProvider() *Provider {
@@ -1289,7 +1430,7 @@ type SetProvidersRequest struct {
 
 func (x *SetProvidersRequest) Reset() {
 	*x = SetProvidersRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1442,7 @@ func (x *SetProvidersRequest) String() string {
 func (*SetProvidersRequest) ProtoMessage() {}
 
 func (x *SetProvidersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[19]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1455,7 @@ func (x *SetProvidersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProvidersRequest.ProtoReflect.Descriptor instead.
 func (*SetProvidersRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetProvidersRequest) GetTerm() uint64 {
@@ -1353,7 +1494,7 @@ type SetProvidersResponse struct {
 
 func (x *SetProvidersResponse) Reset() {
 	*x = SetProvidersResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1506,7 @@ func (x *SetProvidersResponse) String() string {
 func (*SetProvidersResponse) ProtoMessage() {}
 
 func (x *SetProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[20]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1519,7 @@ func (x *SetProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProvidersResponse.ProtoReflect.Descriptor instead.
 func (*SetProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 type Order struct {
@@ -1398,7 +1539,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1551,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[21]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1564,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Order) GetKind() OrderKind {
@@ -1485,7 +1626,7 @@ type ExecuteRequest struct {
 
 func (x *ExecuteRequest) Reset() {
 	*x = ExecuteRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1638,7 @@ func (x *ExecuteRequest) String() string {
 func (*ExecuteRequest) ProtoMessage() {}
 
 func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[22]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1651,7 @@ func (x *ExecuteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteRequest.ProtoReflect.Descriptor instead.
 func (*ExecuteRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecuteRequest) GetTerm() uint64 {
@@ -1556,7 +1697,7 @@ type ExecuteResponse struct {
 
 func (x *ExecuteResponse) Reset() {
 	*x = ExecuteResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1709,7 @@ func (x *ExecuteResponse) String() string {
 func (*ExecuteResponse) ProtoMessage() {}
 
 func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[23]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1722,7 @@ func (x *ExecuteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecuteResponse.ProtoReflect.Descriptor instead.
 func (*ExecuteResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 type PingRequest struct {
@@ -1592,7 +1733,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1745,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[24]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1758,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 type PingResponse struct {
@@ -1630,7 +1771,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1783,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[25]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1796,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PingResponse) GetNodeId() string {
@@ -1681,7 +1822,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1834,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[26]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1847,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AttachRequest) GetTerm() uint64 {
@@ -1725,7 +1866,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1878,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[27]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1891,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AttachResponse) GetBootId() string {
@@ -1768,7 +1909,7 @@ type ListHoldingsRequest struct {
 
 func (x *ListHoldingsRequest) Reset() {
 	*x = ListHoldingsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1921,7 @@ func (x *ListHoldingsRequest) String() string {
 func (*ListHoldingsRequest) ProtoMessage() {}
 
 func (x *ListHoldingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[28]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1934,7 @@ func (x *ListHoldingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldingsRequest.ProtoReflect.Descriptor instead.
 func (*ListHoldingsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 type ListHoldingsResponse struct {
@@ -1805,7 +1946,7 @@ type ListHoldingsResponse struct {
 
 func (x *ListHoldingsResponse) Reset() {
 	*x = ListHoldingsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1958,7 @@ func (x *ListHoldingsResponse) String() string {
 func (*ListHoldingsResponse) ProtoMessage() {}
 
 func (x *ListHoldingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[29]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1971,7 @@ func (x *ListHoldingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldingsResponse.ProtoReflect.Descriptor instead.
 func (*ListHoldingsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListHoldingsResponse) GetHoldings() []*Holding {
@@ -1849,7 +1990,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2002,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[30]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2015,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InvokeRequest) GetRequest() *InvokeInstanceRequest {
@@ -1893,7 +2034,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2046,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[31]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2059,7 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *InvokeResponse) GetResponse() *InvokeInstanceResponse {
@@ -1937,7 +2078,7 @@ type GetCrashDetailsRequest struct {
 
 func (x *GetCrashDetailsRequest) Reset() {
 	*x = GetCrashDetailsRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2090,7 @@ func (x *GetCrashDetailsRequest) String() string {
 func (*GetCrashDetailsRequest) ProtoMessage() {}
 
 func (x *GetCrashDetailsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[32]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2103,7 @@ func (x *GetCrashDetailsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCrashDetailsRequest.ProtoReflect.Descriptor instead.
 func (*GetCrashDetailsRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetCrashDetailsRequest) GetInstanceId() string {
@@ -1985,7 +2126,7 @@ type CrashDetail struct {
 
 func (x *CrashDetail) Reset() {
 	*x = CrashDetail{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2138,7 @@ func (x *CrashDetail) String() string {
 func (*CrashDetail) ProtoMessage() {}
 
 func (x *CrashDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[33]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2151,7 @@ func (x *CrashDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrashDetail.ProtoReflect.Descriptor instead.
 func (*CrashDetail) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CrashDetail) GetEpoch() uint64 {
@@ -2051,7 +2192,7 @@ type GetCrashDetailsResponse struct {
 
 func (x *GetCrashDetailsResponse) Reset() {
 	*x = GetCrashDetailsResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2204,7 @@ func (x *GetCrashDetailsResponse) String() string {
 func (*GetCrashDetailsResponse) ProtoMessage() {}
 
 func (x *GetCrashDetailsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[34]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2217,7 @@ func (x *GetCrashDetailsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCrashDetailsResponse.ProtoReflect.Descriptor instead.
 func (*GetCrashDetailsResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetCrashDetailsResponse) GetDetails() []*CrashDetail {
@@ -2096,7 +2237,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2249,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[35]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2262,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetUsageRequest) GetCollect() bool {
@@ -2140,7 +2281,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2293,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[36]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2306,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetUsageResponse) GetUsage() *NodeUsage {
@@ -2185,7 +2326,7 @@ type PrepareModuleRequest struct {
 
 func (x *PrepareModuleRequest) Reset() {
 	*x = PrepareModuleRequest{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2338,7 @@ func (x *PrepareModuleRequest) String() string {
 func (*PrepareModuleRequest) ProtoMessage() {}
 
 func (x *PrepareModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[37]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2351,7 @@ func (x *PrepareModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareModuleRequest.ProtoReflect.Descriptor instead.
 func (*PrepareModuleRequest) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PrepareModuleRequest) GetModule() string {
@@ -2230,7 +2371,7 @@ type PrepareModuleResponse struct {
 
 func (x *PrepareModuleResponse) Reset() {
 	*x = PrepareModuleResponse{}
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2383,7 @@ func (x *PrepareModuleResponse) String() string {
 func (*PrepareModuleResponse) ProtoMessage() {}
 
 func (x *PrepareModuleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wasmatrix_v1_control_proto_msgTypes[38]
+	mi := &file_wasmatrix_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2396,7 @@ func (x *PrepareModuleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareModuleResponse.ProtoReflect.Descriptor instead.
 func (*PrepareModuleResponse) Descriptor() ([]byte, []int) {
-	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PrepareModuleResponse) GetAccepted() bool {
@@ -2337,7 +2478,15 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12.\n" +
 	"\adenials\x18\x04 \x03(\v2\x14.wasmatrix.v1.DenialR\adenials\"\x17\n" +
-	"\x15ReportDenialsResponse\"P\n" +
+	"\x15ReportDenialsResponse\"`\n" +
+	"\x05Fence\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\tR\n" +
+	"instanceId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"A\n" +
+	"\x12RaiseFencesRequest\x12+\n" +
+	"\x06fences\x18\x01 \x03(\v2\x13.wasmatrix.v1.FenceR\x06fences\"\x15\n" +
+	"\x13RaiseFencesResponse\"P\n" +
 	"\x10GetGrantsRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -2424,12 +2573,13 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\tOrderKind\x12\x1a\n" +
 	"\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ORDER_KIND_START\x10\x01\x12\x13\n" +
-	"\x0fORDER_KIND_STOP\x10\x022\xa1\x03\n" +
+	"\x0fORDER_KIND_STOP\x10\x022\xf5\x03\n" +
 	"\x0eControlService\x12I\n" +
 	"\bRegister\x12\x1d.wasmatrix.v1.RegisterRequest\x1a\x1e.wasmatrix.v1.RegisterResponse\x12@\n" +
 	"\x05Renew\x12\x1a.wasmatrix.v1.RenewRequest\x1a\x1b.wasmatrix.v1.RenewResponse\x12U\n" +
 	"\fReportStatus\x12!.wasmatrix.v1.ReportStatusRequest\x1a\".wasmatrix.v1.ReportStatusResponse\x12X\n" +
-	"\rReportDenials\x12\".wasmatrix.v1.ReportDenialsRequest\x1a#.wasmatrix.v1.ReportDenialsResponse\x12Q\n" +
+	"\rReportDenials\x12\".wasmatrix.v1.ReportDenialsRequest\x1a#.wasmatrix.v1.ReportDenialsResponse\x12R\n" +
+	"\vRaiseFences\x12 .wasmatrix.v1.RaiseFencesRequest\x1a!.wasmatrix.v1.RaiseFencesResponse\x12Q\n" +
 	"\tGetGrants\x12\x1e.wasmatrix.v1.GetGrantsRequest\x1a\x1f.wasmatrix.v1.GetGrantsResponse\"\x03\x90\x02\x012\x82\a\n" +
 	"\x10NodeAgentService\x12F\n" +
 	"\aExecute\x12\x1c.wasmatrix.v1.ExecuteRequest\x1a\x1d.wasmatrix.v1.ExecuteResponse\x12B\n" +
@@ -2458,7 +2608,7 @@ func file_wasmatrix_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_wasmatrix_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_wasmatrix_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(OrderKind)(0),                  // 0: wasmatrix.v1.OrderKind
 	(*Holding)(nil),                 // 1: wasmatrix.v1.Holding
@@ -2473,114 +2623,120 @@ var file_wasmatrix_v1_control_proto_goTypes = []any{
 	(*Denial)(nil),                  // 10: wasmatrix.v1.Denial
 	(*ReportDenialsRequest)(nil),    // 11: wasmatrix.v1.ReportDenialsRequest
 	(*ReportDenialsResponse)(nil),   // 12: wasmatrix.v1.ReportDenialsResponse
-	(*GetGrantsRequest)(nil),        // 13: wasmatrix.v1.GetGrantsRequest
-	(*GetGrantsResponse)(nil),       // 14: wasmatrix.v1.GetGrantsResponse
-	(*GrantSet)(nil),                // 15: wasmatrix.v1.GrantSet
-	(*SetGrantsRequest)(nil),        // 16: wasmatrix.v1.SetGrantsRequest
-	(*SetGrantsResponse)(nil),       // 17: wasmatrix.v1.SetGrantsResponse
-	(*ProviderHost)(nil),            // 18: wasmatrix.v1.ProviderHost
-	(*PlacedProvider)(nil),          // 19: wasmatrix.v1.PlacedProvider
-	(*SetProvidersRequest)(nil),     // 20: wasmatrix.v1.SetProvidersRequest
-	(*SetProvidersResponse)(nil),    // 21: wasmatrix.v1.SetProvidersResponse
-	(*Order)(nil),                   // 22: wasmatrix.v1.Order
-	(*ExecuteRequest)(nil),          // 23: wasmatrix.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),         // 24: wasmatrix.v1.ExecuteResponse
-	(*PingRequest)(nil),             // 25: wasmatrix.v1.PingRequest
-	(*PingResponse)(nil),            // 26: wasmatrix.v1.PingResponse
-	(*AttachRequest)(nil),           // 27: wasmatrix.v1.AttachRequest
-	(*AttachResponse)(nil),          // 28: wasmatrix.v1.AttachResponse
-	(*ListHoldingsRequest)(nil),     // 29: wasmatrix.v1.ListHoldingsRequest
-	(*ListHoldingsResponse)(nil),    // 30: wasmatrix.v1.ListHoldingsResponse
-	(*InvokeRequest)(nil),           // 31: wasmatrix.v1.InvokeRequest
-	(*InvokeResponse)(nil),          // 32: wasmatrix.v1.InvokeResponse
-	(*GetCrashDetailsRequest)(nil),  // 33: wasmatrix.v1.GetCrashDetailsRequest
-	(*CrashDetail)(nil),             // 34: wasmatrix.v1.CrashDetail
-	(*GetCrashDetailsResponse)(nil), // 35: wasmatrix.v1.GetCrashDetailsResponse
-	(*GetUsageRequest)(nil),         // 36: wasmatrix.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),        // 37: wasmatrix.v1.GetUsageResponse
-	(*PrepareModuleRequest)(nil),    // 38: wasmatrix.v1.PrepareModuleRequest
-	(*PrepareModuleResponse)(nil),   // 39: wasmatrix.v1.PrepareModuleResponse
-	nil,                             // 40: wasmatrix.v1.RegisterRequest.LabelsEntry
-	(InstanceStatus)(0),             // 41: wasmatrix.v1.InstanceStatus
-	(*Capacity)(nil),                // 42: wasmatrix.v1.Capacity
-	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
-	(*Crash)(nil),                   // 44: wasmatrix.v1.Crash
-	(*timestamppb.Timestamp)(nil),   // 45: google.protobuf.Timestamp
-	(*Capability)(nil),              // 46: wasmatrix.v1.Capability
-	(*Provider)(nil),                // 47: wasmatrix.v1.Provider
-	(*InstanceSpec)(nil),            // 48: wasmatrix.v1.InstanceSpec
-	(*InvokeInstanceRequest)(nil),   // 49: wasmatrix.v1.InvokeInstanceRequest
-	(*InvokeInstanceResponse)(nil),  // 50: wasmatrix.v1.InvokeInstanceResponse
-	(*NodeUsage)(nil),               // 51: wasmatrix.v1.NodeUsage
-	(*StreamLogsRequest)(nil),       // 52: wasmatrix.v1.StreamLogsRequest
-	(*StreamLogsResponse)(nil),      // 53: wasmatrix.v1.StreamLogsResponse
+	(*Fence)(nil),                   // 13: wasmatrix.v1.Fence
+	(*RaiseFencesRequest)(nil),      // 14: wasmatrix.v1.RaiseFencesRequest
+	(*RaiseFencesResponse)(nil),     // 15: wasmatrix.v1.RaiseFencesResponse
+	(*GetGrantsRequest)(nil),        // 16: wasmatrix.v1.GetGrantsRequest
+	(*GetGrantsResponse)(nil),       // 17: wasmatrix.v1.GetGrantsResponse
+	(*GrantSet)(nil),                // 18: wasmatrix.v1.GrantSet
+	(*SetGrantsRequest)(nil),        // 19: wasmatrix.v1.SetGrantsRequest
+	(*SetGrantsResponse)(nil),       // 20: wasmatrix.v1.SetGrantsResponse
+	(*ProviderHost)(nil),            // 21: wasmatrix.v1.ProviderHost
+	(*PlacedProvider)(nil),          // 22: wasmatrix.v1.PlacedProvider
+	(*SetProvidersRequest)(nil),     // 23: wasmatrix.v1.SetProvidersRequest
+	(*SetProvidersResponse)(nil),    // 24: wasmatrix.v1.SetProvidersResponse
+	(*Order)(nil),                   // 25: wasmatrix.v1.Order
+	(*ExecuteRequest)(nil),          // 26: wasmatrix.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),         // 27: wasmatrix.v1.ExecuteResponse
+	(*PingRequest)(nil),             // 28: wasmatrix.v1.PingRequest
+	(*PingResponse)(nil),            // 29: wasmatrix.v1.PingResponse
+	(*AttachRequest)(nil),           // 30: wasmatrix.v1.AttachRequest
+	(*AttachResponse)(nil),          // 31: wasmatrix.v1.AttachResponse
+	(*ListHoldingsRequest)(nil),     // 32: wasmatrix.v1.ListHoldingsRequest
+	(*ListHoldingsResponse)(nil),    // 33: wasmatrix.v1.ListHoldingsResponse
+	(*InvokeRequest)(nil),           // 34: wasmatrix.v1.InvokeRequest
+	(*InvokeResponse)(nil),          // 35: wasmatrix.v1.InvokeResponse
+	(*GetCrashDetailsRequest)(nil),  // 36: wasmatrix.v1.GetCrashDetailsRequest
+	(*CrashDetail)(nil),             // 37: wasmatrix.v1.CrashDetail
+	(*GetCrashDetailsResponse)(nil), // 38: wasmatrix.v1.GetCrashDetailsResponse
+	(*GetUsageRequest)(nil),         // 39: wasmatrix.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),        // 40: wasmatrix.v1.GetUsageResponse
+	(*PrepareModuleRequest)(nil),    // 41: wasmatrix.v1.PrepareModuleRequest
+	(*PrepareModuleResponse)(nil),   // 42: wasmatrix.v1.PrepareModuleResponse
+	nil,                             // 43: wasmatrix.v1.RegisterRequest.LabelsEntry
+	(InstanceStatus)(0),             // 44: wasmatrix.v1.InstanceStatus
+	(*Capacity)(nil),                // 45: wasmatrix.v1.Capacity
+	(*durationpb.Duration)(nil),     // 46: google.protobuf.Duration
+	(*Crash)(nil),                   // 47: wasmatrix.v1.Crash
+	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
+	(*Capability)(nil),              // 49: wasmatrix.v1.Capability
+	(*Provider)(nil),                // 50: wasmatrix.v1.Provider
+	(*InstanceSpec)(nil),            // 51: wasmatrix.v1.InstanceSpec
+	(*InvokeInstanceRequest)(nil),   // 52: wasmatrix.v1.InvokeInstanceRequest
+	(*InvokeInstanceResponse)(nil),  // 53: wasmatrix.v1.InvokeInstanceResponse
+	(*NodeUsage)(nil),               // 54: wasmatrix.v1.NodeUsage
+	(*StreamLogsRequest)(nil),       // 55: wasmatrix.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),      // 56: wasmatrix.v1.StreamLogsResponse
 }
 var file_wasmatrix_v1_control_proto_depIdxs = []int32{
-	41, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
-	40, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
-	42, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
+	44, // 0: wasmatrix.v1.Holding.status:type_name -> wasmatrix.v1.InstanceStatus
+	43, // 1: wasmatrix.v1.RegisterRequest.labels:type_name -> wasmatrix.v1.RegisterRequest.LabelsEntry
+	45, // 2: wasmatrix.v1.RegisterRequest.capacity:type_name -> wasmatrix.v1.Capacity
 	1,  // 3: wasmatrix.v1.RegisterRequest.holding:type_name -> wasmatrix.v1.Holding
-	43, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	46, // 4: wasmatrix.v1.Lease.ttl:type_name -> google.protobuf.Duration
 	3,  // 5: wasmatrix.v1.RegisterResponse.lease:type_name -> wasmatrix.v1.Lease
 	3,  // 6: wasmatrix.v1.RenewResponse.lease:type_name -> wasmatrix.v1.Lease
-	41, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
-	44, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
-	45, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
+	44, // 7: wasmatrix.v1.Report.status:type_name -> wasmatrix.v1.InstanceStatus
+	47, // 8: wasmatrix.v1.Report.crash:type_name -> wasmatrix.v1.Crash
+	48, // 9: wasmatrix.v1.Report.time:type_name -> google.protobuf.Timestamp
 	7,  // 10: wasmatrix.v1.ReportStatusRequest.reports:type_name -> wasmatrix.v1.Report
-	45, // 11: wasmatrix.v1.Denial.time:type_name -> google.protobuf.Timestamp
+	48, // 11: wasmatrix.v1.Denial.time:type_name -> google.protobuf.Timestamp
 	10, // 12: wasmatrix.v1.ReportDenialsRequest.denials:type_name -> wasmatrix.v1.Denial
-	15, // 13: wasmatrix.v1.GetGrantsResponse.grants:type_name -> wasmatrix.v1.GrantSet
-	46, // 14: wasmatrix.v1.GrantSet.capabilities:type_name -> wasmatrix.v1.Capability
-	15, // 15: wasmatrix.v1.SetGrantsRequest.sets:type_name -> wasmatrix.v1.GrantSet
-	47, // 16: wasmatrix.v1.PlacedProvider.provider:type_name -> wasmatrix.v1.Provider
-	18, // 17: wasmatrix.v1.PlacedProvider.hosts:type_name -> wasmatrix.v1.ProviderHost
-	19, // 18: wasmatrix.v1.SetProvidersRequest.providers:type_name -> wasmatrix.v1.PlacedProvider
-	0,  // 19: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
-	15, // 20: wasmatrix.v1.Order.grants:type_name -> wasmatrix.v1.GrantSet
-	22, // 21: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
-	48, // 22: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
-	1,  // 23: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
-	49, // 24: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
-	50, // 25: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
-	34, // 26: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
-	51, // 27: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
-	2,  // 28: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
-	5,  // 29: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
-	8,  // 30: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
-	11, // 31: wasmatrix.v1.ControlService.ReportDenials:input_type -> wasmatrix.v1.ReportDenialsRequest
-	13, // 32: wasmatrix.v1.ControlService.GetGrants:input_type -> wasmatrix.v1.GetGrantsRequest
-	23, // 33: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
-	25, // 34: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
-	27, // 35: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
-	29, // 36: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
-	31, // 37: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
-	33, // 38: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
-	36, // 39: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
-	38, // 40: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
-	16, // 41: wasmatrix.v1.NodeAgentService.SetGrants:input_type -> wasmatrix.v1.SetGrantsRequest
-	20, // 42: wasmatrix.v1.NodeAgentService.SetProviders:input_type -> wasmatrix.v1.SetProvidersRequest
-	52, // 43: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
-	4,  // 44: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
-	6,  // 45: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
-	9,  // 46: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
-	12, // 47: wasmatrix.v1.ControlService.ReportDenials:output_type -> wasmatrix.v1.ReportDenialsResponse
-	14, // 48: wasmatrix.v1.ControlService.GetGrants:output_type -> wasmatrix.v1.GetGrantsResponse
-	24, // 49: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
-	26, // 50: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
-	28, // 51: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
-	30, // 52: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
-	32, // 53: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
-	35, // 54: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
-	37, // 55: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
-	39, // 56: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
-	17, // 57: wasmatrix.v1.NodeAgentService.SetGrants:output_type -> wasmatrix.v1.SetGrantsResponse
-	21, // 58: wasmatrix.v1.NodeAgentService.SetProviders:output_type -> wasmatrix.v1.SetProvidersResponse
-	53, // 59: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	13, // 13: wasmatrix.v1.RaiseFencesRequest.fences:type_name -> wasmatrix.v1.Fence
+	18, // 14: wasmatrix.v1.GetGrantsResponse.grants:type_name -> wasmatrix.v1.GrantSet
+	49, // 15: wasmatrix.v1.GrantSet.capabilities:type_name -> wasmatrix.v1.Capability
+	18, // 16: wasmatrix.v1.SetGrantsRequest.sets:type_name -> wasmatrix.v1.GrantSet
+	50, // 17: wasmatrix.v1.PlacedProvider.provider:type_name -> wasmatrix.v1.Provider
+	21, // 18: wasmatrix.v1.PlacedProvider.hosts:type_name -> wasmatrix.v1.ProviderHost
+	22, // 19: wasmatrix.v1.SetProvidersRequest.providers:type_name -> wasmatrix.v1.PlacedProvider
+	0,  // 20: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
+	18, // 21: wasmatrix.v1.Order.grants:type_name -> wasmatrix.v1.GrantSet
+	25, // 22: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
+	51, // 23: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
+	1,  // 24: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
+	52, // 25: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
+	53, // 26: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
+	37, // 27: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
+	54, // 28: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
+	2,  // 29: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
+	5,  // 30: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
+	8,  // 31: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
+	11, // 32: wasmatrix.v1.ControlService.ReportDenials:input_type -> wasmatrix.v1.ReportDenialsRequest
+	14, // 33: wasmatrix.v1.ControlService.RaiseFences:input_type -> wasmatrix.v1.RaiseFencesRequest
+	16, // 34: wasmatrix.v1.ControlService.GetGrants:input_type -> wasmatrix.v1.GetGrantsRequest
+	26, // 35: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
+	28, // 36: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
+	30, // 37: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
+	32, // 38: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
+	34, // 39: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
+	36, // 40: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
+	39, // 41: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
+	41, // 42: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
+	19, // 43: wasmatrix.v1.NodeAgentService.SetGrants:input_type -> wasmatrix.v1.SetGrantsRequest
+	23, // 44: wasmatrix.v1.NodeAgentService.SetProviders:input_type -> wasmatrix.v1.SetProvidersRequest
+	55, // 45: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
+	4,  // 46: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
+	6,  // 47: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
+	9,  // 48: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
+	12, // 49: wasmatrix.v1.ControlService.ReportDenials:output_type -> wasmatrix.v1.ReportDenialsResponse
+	15, // 50: wasmatrix.v1.ControlService.RaiseFences:output_type -> wasmatrix.v1.RaiseFencesResponse
+	17, // 51: wasmatrix.v1.ControlService.GetGrants:output_type -> wasmatrix.v1.GetGrantsResponse
+	27, // 52: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
+	29, // 53: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
+	31, // 54: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
+	33, // 55: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
+	35, // 56: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
+	38, // 57: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
+	40, // 58: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
+	42, // 59: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
+	20, // 60: wasmatrix.v1.NodeAgentService.SetGrants:output_type -> wasmatrix.v1.SetGrantsResponse
+	24, // 61: wasmatrix.v1.NodeAgentService.SetProviders:output_type -> wasmatrix.v1.SetProvidersResponse
+	56, // 62: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
+	46, // [46:63] is the sub-list for method output_type
+	29, // [29:46] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_control_proto_init() }
@@ -2599,7 +2755,7 @@ func file_wasmatrix_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wasmatrix_v1_control_proto_rawDesc), len(file_wasmatrix_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   40,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -45,6 +45,9 @@ const (
 	// ControlServiceReportDenialsProcedure is the fully-qualified name of the ControlService's
 	// ReportDenials RPC.
 	ControlServiceReportDenialsProcedure = "/wasmatrix.v1.ControlService/ReportDenials"
+	// ControlServiceRaiseFencesProcedure is the fully-qualified name of the ControlService's
+	// RaiseFences RPC.
+	ControlServiceRaiseFencesProcedure = "/wasmatrix.v1.ControlService/RaiseFences"
 	// ControlServiceGetGrantsProcedure is the fully-qualified name of the ControlService's GetGrants
 	// RPC.
 	ControlServiceGetGrantsProcedure = "/wasmatrix.v1.ControlService/GetGrants"
@@ -90,6 +93,9 @@ type ControlServiceClient interface {
 	// ReportDenials hands over capability calls that were refused; they are facts
 	// when it answers.
 	ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error)
+	// RaiseFences has the embedded kv refuse the calls of older epochs. It is for the
+	// server that leads kv; others say who that is.
+	RaiseFences(context.Context, *api.RaiseFencesRequest) (*api.RaiseFencesResponse, error)
 	// GetGrants tells a node that carries out calls from elsewhere what their
 	// instance was given. Every server answers, once its state has the index asked for.
 	GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error)
@@ -130,6 +136,12 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("ReportDenials")),
 			connect.WithClientOptions(opts...),
 		),
+		raiseFences: connect.NewClient[api.RaiseFencesRequest, api.RaiseFencesResponse](
+			httpClient,
+			baseURL+ControlServiceRaiseFencesProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("RaiseFences")),
+			connect.WithClientOptions(opts...),
+		),
 		getGrants: connect.NewClient[api.GetGrantsRequest, api.GetGrantsResponse](
 			httpClient,
 			baseURL+ControlServiceGetGrantsProcedure,
@@ -146,6 +158,7 @@ type controlServiceClient struct {
 	renew         *connect.Client[api.RenewRequest, api.RenewResponse]
 	reportStatus  *connect.Client[api.ReportStatusRequest, api.ReportStatusResponse]
 	reportDenials *connect.Client[api.ReportDenialsRequest, api.ReportDenialsResponse]
+	raiseFences   *connect.Client[api.RaiseFencesRequest, api.RaiseFencesResponse]
 	getGrants     *connect.Client[api.GetGrantsRequest, api.GetGrantsResponse]
 }
 
@@ -185,6 +198,15 @@ func (c *controlServiceClient) ReportDenials(ctx context.Context, req *api.Repor
 	return nil, err
 }
 
+// RaiseFences calls wasmatrix.v1.ControlService.RaiseFences.
+func (c *controlServiceClient) RaiseFences(ctx context.Context, req *api.RaiseFencesRequest) (*api.RaiseFencesResponse, error) {
+	response, err := c.raiseFences.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GetGrants calls wasmatrix.v1.ControlService.GetGrants.
 func (c *controlServiceClient) GetGrants(ctx context.Context, req *api.GetGrantsRequest) (*api.GetGrantsResponse, error) {
 	response, err := c.getGrants.CallUnary(ctx, connect.NewRequest(req))
@@ -205,6 +227,9 @@ type ControlServiceHandler interface {
 	// ReportDenials hands over capability calls that were refused; they are facts
 	// when it answers.
 	ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error)
+	// RaiseFences has the embedded kv refuse the calls of older epochs. It is for the
+	// server that leads kv; others say who that is.
+	RaiseFences(context.Context, *api.RaiseFencesRequest) (*api.RaiseFencesResponse, error)
 	// GetGrants tells a node that carries out calls from elsewhere what their
 	// instance was given. Every server answers, once its state has the index asked for.
 	GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error)
@@ -241,6 +266,12 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("ReportDenials")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceRaiseFencesHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceRaiseFencesProcedure,
+		svc.RaiseFences,
+		connect.WithSchema(controlServiceMethods.ByName("RaiseFences")),
+		connect.WithHandlerOptions(opts...),
+	)
 	controlServiceGetGrantsHandler := connect.NewUnaryHandlerSimple(
 		ControlServiceGetGrantsProcedure,
 		svc.GetGrants,
@@ -258,6 +289,8 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceReportStatusHandler.ServeHTTP(w, r)
 		case ControlServiceReportDenialsProcedure:
 			controlServiceReportDenialsHandler.ServeHTTP(w, r)
+		case ControlServiceRaiseFencesProcedure:
+			controlServiceRaiseFencesHandler.ServeHTTP(w, r)
 		case ControlServiceGetGrantsProcedure:
 			controlServiceGetGrantsHandler.ServeHTTP(w, r)
 		default:
@@ -283,6 +316,10 @@ func (UnimplementedControlServiceHandler) ReportStatus(context.Context, *api.Rep
 
 func (UnimplementedControlServiceHandler) ReportDenials(context.Context, *api.ReportDenialsRequest) (*api.ReportDenialsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.ControlService.ReportDenials is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) RaiseFences(context.Context, *api.RaiseFencesRequest) (*api.RaiseFencesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wasmatrix.v1.ControlService.RaiseFences is not implemented"))
 }
 
 func (UnimplementedControlServiceHandler) GetGrants(context.Context, *api.GetGrantsRequest) (*api.GetGrantsResponse, error) {
