@@ -19,7 +19,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/wasmatrix/wasmatrix"
-	"github.com/wasmatrix/wasmatrix/fsm"
 	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/module"
@@ -492,7 +491,7 @@ func fakeEvent(index uint64) *api.Event {
 	e := &api.Event{Index: index, Time: fixed, Kind: "started", InstanceId: "web-1", Node: "n1", Epoch: 1, Attempt: 1}
 	switch {
 	case index == 6:
-		e.Kind, e.Reason = "denied", "store: kv.set: no permission"
+		e.Kind, e.Reason = "denied", "store kv.set: no permission (3 times)"
 	case index%3 == 0:
 		e.Kind, e.Reason = "crashed", "trap: unreachable"
 	case index%3 == 1:
@@ -594,64 +593,6 @@ func (s fakeClusterService) RemovePeer(_ context.Context, req *api.RemovePeerReq
 func (s fakeClusterService) TransferLeadership(_ context.Context, req *api.TransferLeadershipRequest) (*api.TransferLeadershipResponse, error) {
 	s.note(req)
 	return &api.TransferLeadershipResponse{LeaderId: "b.feedf00d"}, nil
-}
-
-func (s fakeClusterService) SaveSnapshot(_ context.Context, req *api.SaveSnapshotRequest, out *connect.ServerStream[api.SaveSnapshotResponse]) error {
-	s.note(req)
-	data := fakeSnapshot()
-	s.mu.Lock()
-	torn := s.leader == "" // nobody has the whole state
-	s.mu.Unlock()
-	if torn {
-		data = data[:len(data)-20]
-	}
-	for len(data) > 0 {
-		n := min(len(data), 100)
-		if err := out.Send(&api.SaveSnapshotResponse{Data: data[:n]}); err != nil {
-			return err
-		}
-		data = data[n:]
-	}
-	return nil
-}
-
-func (s fakeClusterService) RestoreSnapshot(_ context.Context, in *connect.ClientStream[api.RestoreSnapshotRequest]) (*api.RestoreSnapshotResponse, error) {
-	var data []byte
-	for in.Receive() {
-		data = append(data, in.Msg().GetData()...)
-	}
-	if err := in.Err(); err != nil {
-		return nil, err
-	}
-	info, err := fsm.InspectSnapshot(bytes.NewReader(data))
-	if err != nil {
-		return nil, wire.ToConnect(err)
-	}
-	s.mu.Lock()
-	s.restored = data
-	s.mu.Unlock()
-	return &api.RestoreSnapshotResponse{StateHash: fmt.Sprintf("%x", info.Hash), Index: info.Index}, nil
-}
-
-// fakeSnapshot is that of a real state.
-func fakeSnapshot() []byte {
-	f := fsm.New(fsm.Options{})
-	at := wasmatrix.TimeOf(fixed.AsTime())
-	for i, cmd := range []wasmatrix.Command{
-		wasmatrix.InitCluster{At: at, Cluster: "c-1"},
-		wasmatrix.RegisterNode{At: at, Registration: wasmatrix.Registration{ID: "n1", Boot: "b1", Addr: "10.0.0.1:7483", Capacity: wasmatrix.Capacity{Memory: 1 << 30, Instances: 10}}},
-	} {
-		b, err := fsm.Encode(cmd)
-		if err != nil {
-			panic(err)
-		}
-		f.Apply(uint64(i+1), b)
-	}
-	var buf bytes.Buffer
-	if err := f.Snapshot()(&buf); err != nil {
-		panic(err)
-	}
-	return buf.Bytes()
 }
 
 // smallModule is the smallest command there is, followed by a custom section of
