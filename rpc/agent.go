@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
@@ -18,7 +19,10 @@ import (
 
 // AgentConfig configures an [AgentServer]. Agent is required.
 type AgentConfig struct {
-	Agent  Agent
+	Agent Agent
+	// Calls carries out the calls of guests of other nodes. Nil carries out none. It
+	// stays the caller's.
+	Calls  capability.Host
 	Logger hclog.Logger // default: discards
 	// CallTimeout bounds a call whose client set no deadline; default 30 s.
 	CallTimeout time.Duration
@@ -53,7 +57,9 @@ func NewAgentServer(cfg AgentConfig) *AgentServer {
 	e := &edge{log: cfg.Logger, callTimeout: cfg.CallTimeout, maxCall: maxCall, authenticate: cfg.Authenticate}
 	opts := e.options()
 	e.handle(apiconnect.NewNodeAgentServiceHandler(s, opts...))
-	e.handle(grpchealth.NewHandler(&health{services: []string{apiconnect.NodeAgentServiceName}, ready: cfg.Ready}, opts...))
+	e.handle(apiconnect.NewProviderCallServiceHandler(&carrying{host: cfg.Calls, closing: s.closing, timeout: cfg.CallTimeout, log: cfg.Logger}, opts...))
+	services := []string{apiconnect.NodeAgentServiceName, apiconnect.ProviderCallServiceName}
+	e.handle(grpchealth.NewHandler(&health{services: services, ready: cfg.Ready}, opts...))
 	e.probes(cfg.Ready)
 	s.handler = e.handler()
 	return s

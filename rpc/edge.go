@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -23,6 +24,8 @@ const (
 	maxPart     = 1 << 20  // a message of a stream
 	maxInternal = 64 << 20 // a message between processes of the cluster: a node may hold 100,000 instances
 	maxKept     = 256 << 10
+
+	lastingBuffer = 64 << 10
 )
 
 // How long a client may take to send a body. Calls are small; streams may go on
@@ -51,6 +54,8 @@ type procedure struct {
 	stream bool // the client sends a stream, which cannot be kept to be sent again
 	// answers says that the server sends a stream, which must be passed on piece by piece.
 	answers bool
+	// lasting says that the stream stays open while nothing comes.
+	lasting bool
 }
 
 // procedures lists those that differ from a call that every server answers.
@@ -76,6 +81,7 @@ var procedures = map[string]procedure{
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},
 	apiconnect.ControlServiceReportStatusProcedure:          {leader: true},
 	apiconnect.ControlServiceReportDenialsProcedure:         {leader: true},
+	apiconnect.ProviderCallServiceCarryProcedure:            {stream: true, answers: true, lasting: true},
 	reflectV1:      {stream: true},
 	reflectV1Alpha: {stream: true},
 }
@@ -122,6 +128,8 @@ func (e *edge) limit(path string) int64 {
 		return wasmatrix.MaxInvokeData/3*4 + e.maxCall // data is, too
 	case service == apiconnect.ControlServiceName, service == apiconnect.NodeAgentServiceName:
 		return maxInternal
+	case path == apiconnect.ProviderCallServiceCarryProcedure:
+		return wire.MaxCarry
 	case procedures[path].stream:
 		return maxPart
 	default:
@@ -215,6 +223,12 @@ func (c *call) context() context.Context {
 func (c *call) takeBody(limit int64) error {
 	r := c.request
 	if r.Method == http.MethodGet || r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	if c.procedure.lasting {
+		// Whoever is gone is noticed by the pings of the connection. Messages are
+		// small and many, and each Read has a price.
+		c.rest = bufio.NewReaderSize(r.Body, lastingBuffer)
 		return nil
 	}
 	deadlines := http.NewResponseController(c.ResponseWriter)

@@ -33,6 +33,7 @@ type exchange struct {
 	held int
 	body bytes.Buffer
 
+	batching     bool             // Flush waits for flush
 	redirectable bool             // the call can be made again
 	moved        *wasmatrix.Error // why it must be, once it was refused here; what is written is dropped
 }
@@ -99,6 +100,12 @@ func (x *exchange) Write(b []byte) (int, error) {
 // Flush implements [http.Flusher], which Connect demands for streams. Before
 // anything was written it does nothing: a failure may still have to be changed.
 func (x *exchange) Flush() {
+	if !x.batching {
+		x.flush()
+	}
+}
+
+func (x *exchange) flush() {
 	if x.started && x.moved == nil {
 		_ = http.NewResponseController(x.ResponseWriter).Flush()
 	}

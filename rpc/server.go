@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 )
@@ -24,6 +25,12 @@ type Config struct {
 	Leadership Leadership
 	Cluster    Cluster
 	Modules    Modules
+	// Calls carries out the calls of guests that come from nodes, as of the
+	// embedded kv. Nil carries out none. It stays the caller's.
+	Calls capability.Host
+
+	// Fences is the embedded kv's; nil has none.
+	Fences Fences
 
 	// Transport carries what this server sends to the leader and to nodes;
 	// [client.NewTransport] makes one. It stays the caller's. Required.
@@ -119,11 +126,12 @@ func NewServer(cfg Config) *Server {
 	e.handle(apiconnect.NewNodeServiceHandler(&nodes{s}, opts...))
 	e.handle(apiconnect.NewEventServiceHandler(&events{s}, opts...))
 	e.handle(apiconnect.NewClusterServiceHandler(&clusters{s}, opts...))
+	e.handle(apiconnect.NewProviderCallServiceHandler(&carrying{host: cfg.Calls, closing: s.closing, timeout: cfg.CallTimeout, log: cfg.Logger}, opts...))
 	e.handle(apiconnect.NewControlServiceHandler(&control{Server: s}, opts...))
 	services := []string{
 		apiconnect.InstanceServiceName, apiconnect.CapabilityServiceName, apiconnect.ModuleServiceName,
 		apiconnect.ModuleReplicationServiceName, apiconnect.NodeServiceName, apiconnect.EventServiceName,
-		apiconnect.ClusterServiceName, apiconnect.ControlServiceName,
+		apiconnect.ClusterServiceName, apiconnect.ControlServiceName, apiconnect.ProviderCallServiceName,
 	}
 	e.handle(grpchealth.NewHandler(&health{services: services, ready: cfg.Ready}, opts...))
 	reflector := grpcreflect.NewStaticReflector(append(services, grpchealth.HealthV1ServiceName)...)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -66,13 +67,21 @@ func codeOfConnect(c connect.Code) wasmatrix.Code {
 }
 
 // ErrorTo converts the detail of a failure, stamping it with the time if it has
-// none yet.
+// none yet. What it quotes of others need not be text; it is made so, since an
+// error that could not be sent would say nothing.
 func ErrorTo(e *wasmatrix.Error) *api.Error {
 	t := e.Time
 	if t.IsZero() {
 		t = time.Now()
 	}
-	return &api.Error{Code: string(e.Code), Message: e.Message, Details: maps.Clone(e.Details), Time: timestamppb.New(t)}
+	details := maps.Clone(e.Details)
+	for k, v := range details {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			delete(details, k)
+			details[toText(k)] = toText(v)
+		}
+	}
+	return &api.Error{Code: string(e.Code), Message: toText(e.Message), Details: details, Time: timestamppb.New(t)}
 }
 
 // ErrorFrom converts back. A code that this build does not know is kept.

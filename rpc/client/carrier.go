@@ -1,0 +1,142 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+// Carrier has the calls of guests carried out by another process: a server, or a
+// node that hosts the provider. All callers share one stream, which is opened when
+// it is first used, and anew after it broke.
+//
+// Calls under way when the stream breaks fail with PROVIDER_UNAVAILABLE, with
+// [wasmatrix.DetailOutcome] unknown where they may have taken effect. A call whose
+// context ends is cancelled at the other side too, and returns when that side says
+// that nothing of it executes any more, or after cancelPatience.
+type Carrier struct {
+	http http.RoundTripper
+	addr string
+
+	mu     sync.Mutex
+	stream *carryStream // guarded by mu; nil before it is used
+	closed bool         // guarded by mu
+}
+
+// cancelPatience is how long a cancelled call waits for its end to be confirmed.
+const cancelPatience = 5 * time.Second
+
+// NewCarrier makes a carrier to the process at addr (host:port) over a transport
+// such as that of [NewTransport], which stays the caller's. Close it.
+func NewCarrier(rt http.RoundTripper, addr string) *Carrier { return &Carrier{http: rt, addr: addr} }
+
+// KV returns the kv that the other process reaches.
+func (c *Carrier) KV() capability.KV { return carriedKV{c} }
+
+// HTTP returns the http that the other process reaches.
+func (c *Carrier) HTTP() capability.HTTP { return carriedHTTP{c} }
+
+// Messaging returns the messaging that the other process reaches.
+func (c *Carrier) Messaging() capability.Messaging { return carriedMessaging{c} }
+
+// Close breaks the stream, and with it the calls under way. Later calls fail.
+func (c *Carrier) Close() error {
+	c.mu.Lock()
+	s := c.stream
+	c.closed = true
+	c.mu.Unlock()
+	if s != nil {
+		s.cancel()
+		<-s.over
+	}
+	return nil
+}
+
+// current returns the stream, opening it unless it is.
+func (c *Carrier) current() (*carryStream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, c.unavailable(wasmatrix.OutcomeNone, "the connection is closed")
+	}
+	if c.stream == nil || c.stream.isBroken() {
+		c.stream = openCarry(c)
+	}
+	return c.stream, nil
+}
+
+func (c *Carrier) unavailable(outcome, format string, args ...any) *wasmatrix.Error {
+	e := wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, format, args...).With("address", c.addr)
+	return e.With(wasmatrix.DetailOutcome, outcome)
+}
+
+// unary makes a call of one message and returns its answer.
+func (c *Carrier) unary(ctx context.Context, m *api.CarryRequest, s *capability.Scope) (*api.CarryResponse, error) {
+	stream, u, err := c.begin(ctx, m, s)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case res := <-u.answer:
+		return stream.done(u, res)
+	case <-ctx.Done():
+	}
+	stream.sendCancel(u.number)
+	patience := time.NewTimer(cancelPatience)
+	defer patience.Stop()
+	select {
+	case res := <-u.answer:
+		return stream.done(u, res)
+	case <-patience.C:
+	}
+	if !stream.forget(u) {
+		return stream.done(u, <-u.answer) // it came after all
+	}
+	return nil, wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call was cancelled, and %s did not confirm within %s that it has ended", c.addr, cancelPatience).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
+}
+
+// begin sends the first message of a call of one.
+func (c *Carrier) begin(ctx context.Context, m *api.CarryRequest, s *capability.Scope) (*carryStream, *unaryCall, error) {
+	stream, err := c.current()
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := stream.enter(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Call = u.number
+	if err := stream.first(ctx, m, s, &u.at); err != nil {
+		if !stream.forget(u) {
+			<-u.answer
+		}
+		return nil, nil, err
+	}
+	return stream, u, nil
+}
+
+// refused is why a call did not begin: its time has passed, or it was cancelled.
+func refused(ctx context.Context) error {
+	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call was not begun: %w", context.Cause(ctx)).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+}
+
+// first sends the first message of a call, with whom it is for and how long it may
+// take. At becomes where it is among what was queued.
+func (s *carryStream) first(ctx context.Context, m *api.CarryRequest, scope *capability.Scope, at *int64) error {
+	if ctx.Err() != nil {
+		return refused(ctx)
+	}
+	m.Scope = wire.ScopeTo(scope)
+	if deadline, ok := ctx.Deadline(); ok {
+		m.Timeout = wire.DurationTo(max(time.Until(deadline), 1))
+	}
+	return s.send(ctx, m, at)
+}

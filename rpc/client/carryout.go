@@ -1,0 +1,150 @@
+package client
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+// The envelope of a message of a stream, as the protocol of Connect has it: a byte
+// of flags and the length, big-endian.
+const (
+	envelopeSize = 5
+	flagEnd      = 0b10 // the end of the stream, in JSON
+)
+
+const (
+	// maxOutbox bounds what waits to be sent on a stream, in bytes: calls wait while
+	// there is more.
+	maxOutbox = 4 << 20
+	// maxSpare is what an empty outbox keeps for what comes next.
+	maxSpare = 256 << 10
+	// minCompacted is what must have been read for the rest to be moved in its place.
+	minCompacted = 64 << 10
+)
+
+// outbox is the body of a request that never ends: what is put in is read in
+// order. One Read gives all that waits, as far as there is room for it, so that
+// under load many messages leave together.
+type outbox struct {
+	mu     sync.Mutex
+	filled sync.Cond // of mu; when something was put in, or it was closed
+
+	buf    []byte        // guarded by mu; what waits begins at read
+	read   int           // guarded by mu
+	gone   int64         // guarded by mu; bytes that were read in all
+	closed bool          // guarded by mu
+	room   chan struct{} // guarded by mu; closed when there is room again, nil while nobody waits
+}
+
+func newOutbox() *outbox {
+	o := &outbox{}
+	o.filled.L = &o.mu
+	return o
+}
+
+// errTooLarge and errNotText are what a message cannot have.
+func errTooLarge(size int) error {
+	return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the call has %d bytes, at most %d can be carried", size, wire.MaxCarry).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+}
+
+func errNotText(err error) error {
+	return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "the call has what is not UTF-8: %w", err).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+}
+
+// put encodes a message into the outbox and returns where it is among all bytes
+// that ever were. It waits while too much is in there, unless urgent. It reports
+// false once the outbox is closed.
+func (o *outbox) put(ctx context.Context, m proto.Message, urgent bool) (at int64, ok bool, err error) {
+	o.mu.Lock()
+	for !urgent && len(o.buf)-o.read >= maxOutbox && !o.closed {
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		room := o.room
+		o.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return 0, true, refused(ctx)
+		}
+		o.mu.Lock()
+	}
+	defer o.mu.Unlock()
+	if o.closed {
+		return 0, false, nil
+	}
+	start := len(o.buf)
+	buf := append(o.buf, make([]byte, envelopeSize)...)
+	buf, err = proto.MarshalOptions{}.MarshalAppend(buf, m)
+	size := len(buf) - start - envelopeSize
+	switch {
+	case err != nil:
+		return 0, true, errNotText(err)
+	case size > wire.MaxCarry:
+		return 0, true, errTooLarge(size)
+	}
+	binary.BigEndian.PutUint32(buf[start+1:], uint32(size))
+	o.buf = buf
+	o.filled.Signal()
+	return o.gone + int64(start-o.read), true, nil
+}
+
+// Read implements [io.Reader] for the transport, which has one goroutine for it.
+func (o *outbox) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.read == len(o.buf) {
+		if o.closed {
+			return 0, io.EOF
+		}
+		o.filled.Wait()
+	}
+	n := copy(p, o.buf[o.read:])
+	o.read += n
+	o.gone += int64(n)
+	switch {
+	case o.read < len(o.buf) && o.read < minCompacted:
+	case o.read < len(o.buf)/2:
+	case o.read < len(o.buf):
+		o.buf, o.read = o.buf[:copy(o.buf, o.buf[o.read:])], 0
+	case cap(o.buf) > maxSpare:
+		o.buf, o.read = nil, 0
+	default:
+		o.buf, o.read = o.buf[:0], 0
+	}
+	if o.room != nil && len(o.buf)-o.read < maxOutbox {
+		close(o.room)
+		o.room = nil
+	}
+	return n, nil
+}
+
+// Close implements [io.Closer]: for the transport when it sends no more, and for
+// us when nothing will come.
+func (o *outbox) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	o.filled.Broadcast()
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+	return nil
+}
+
+// sent reports whether anything of what was put in at a place was read since.
+func (o *outbox) sent(at int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone > at
+}
