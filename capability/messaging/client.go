@@ -1,0 +1,255 @@
+package messaging
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
+)
+
+const (
+	// connectWait is how long a call waits for a connection, unless its context ends
+	// before.
+	connectWait = 2 * time.Second
+	// maxSubscriptions bounds those of one client.
+	maxSubscriptions = 1 << 18
+	// leaveCheck is how often the list of servers is looked at: a server that is
+	// missing twice is left.
+	leaveCheck = time.Second
+)
+
+// ClientConfig configures a [Client].
+type ClientConfig struct {
+	Name string // of the node, for the servers' logs
+	// Config is the provider's. If it has a URL, messages go there, and Servers and
+	// Token are not used.
+	Config wasmatrix.MessagingConfig
+	// Servers returns the Client addresses of the live servers ([ServerAddr]). It is
+	// asked often, by several goroutines, and does not block.
+	Servers func() []string
+	Token   string       // of [ServerConfig.Token]
+	Logger  hclog.Logger // nil logs nothing
+}
+
+// Client is a provider of messaging. It has one connection, which it makes anew,
+// for as long as it is open, whenever that breaks.
+type Client struct {
+	cfg    ClientConfig
+	log    hclog.Logger
+	ctx    context.Context // until Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	session atomic.Pointer[session] // connected; nil while there is none. Written under mu.
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, when session changes
+	subs    map[*subscription]struct{}
+	down    error // why there is no session
+}
+
+var _ capability.Messaging = (*Client)(nil)
+
+// NewClient makes a client, which connects in the background.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	switch {
+	case cfg.Config.URL == "" && cfg.Servers == nil:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "messaging has neither servers nor a URL")
+	case cfg.Config.MaxMessage < 1 || cfg.Config.MaxPending < 1 || cfg.Config.MaxBytes < 1:
+		return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "messaging has no bounds")
+	}
+	for u := range strings.SplitSeq(cfg.Config.URL, ",") {
+		if _, err := url.Parse(strings.TrimSpace(u)); err != nil {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "messaging has a URL that is none")
+		}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	c := &Client{
+		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), subs: make(map[*subscription]struct{}),
+		down: wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "not yet connected"),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.wg.Go(c.run)
+	return c, nil
+}
+
+// Close ends the connection and all subscriptions, and returns when the client's
+// goroutines have ended.
+func (c *Client) Close() error {
+	c.cancel()
+	c.wg.Wait()
+	c.mu.Lock()
+	subs := c.subs
+	c.subs = nil
+	c.mu.Unlock()
+	for s := range subs {
+		s.end()
+	}
+	return nil
+}
+
+// run keeps the client connected.
+func (c *Client) run() {
+	var wait backoff
+	for c.ctx.Err() == nil {
+		began := time.Now()
+		s, err := c.connect()
+		if err == nil {
+			c.log.Debug("connected with messaging", "server", s.addr)
+			err = c.serve(s)
+			if c.ctx.Err() == nil {
+				c.log.Warn("connection with messaging lost", "server", s.addr, "error", err)
+			}
+		} else if c.ctx.Err() == nil {
+			c.log.Debug("no connection with messaging", "error", err)
+		}
+		c.set(nil, err)
+		if time.Since(began) > backoffMax {
+			wait = backoff{}
+		}
+		select {
+		case <-time.After(wait.next()):
+		case <-c.ctx.Done():
+		}
+	}
+}
+
+// connect makes a session with any server, and subscribes all subscriptions anew.
+func (c *Client) connect() (*session, error) {
+	var last error = wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "no server is known")
+	for _, t := range c.targets() {
+		if c.ctx.Err() != nil {
+			return nil, c.ctx.Err()
+		}
+		s, err := dial(c.ctx, c.log, t, c.cfg.servers())
+		if err == nil {
+			if err = c.adopt(s); err == nil {
+				return s, nil
+			}
+			s.close()
+		}
+		last = err
+	}
+	return nil, last
+}
+
+func (cfg *ClientConfig) servers() func() []string {
+	if cfg.Config.URL != "" {
+		return nil
+	}
+	return cfg.Servers
+}
+
+// targets lists the servers in an order drawn at random, so that clients spread.
+func (c *Client) targets() []target {
+	name := nats.Name(c.cfg.Name)
+	var targets []target
+	if c.cfg.Config.URL != "" {
+		for u := range strings.SplitSeq(c.cfg.Config.URL, ",") {
+			u = strings.TrimSpace(u)
+			addr := u
+			if p, err := url.Parse(u); err == nil {
+				addr = p.Host
+			}
+			targets = append(targets, target{u, addr, []nats.Option{name}})
+		}
+	} else {
+		for _, a := range c.cfg.Servers() {
+			targets = append(targets, target{"nats://" + a, a, []nats.Option{name, nats.Token(c.cfg.Token), nats.IgnoreDiscoveredServers()}})
+		}
+	}
+	shuffle(targets)
+	return targets
+}
+
+// adopt makes a session the one in use.
+func (c *Client) adopt(s *session) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for sub := range c.subs {
+		if err := s.attach(sub); err != nil {
+			return err
+		}
+	}
+	c.setLocked(s, nil)
+	return nil
+}
+
+// serve waits for the end of a session, and ends it when the client is closed or
+// its server is no longer listed.
+func (c *Client) serve(s *session) error {
+	defer s.close()
+	tick := time.NewTicker(leaveCheck)
+	defer tick.Stop()
+	for missing := 0; ; {
+		select {
+		case <-s.done:
+			return s.cause()
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		case <-tick.C:
+			if s.servers == nil {
+				continue
+			}
+			// A server that has left the cluster hears nothing of the others. When none is
+			// listed it is the list that is at fault.
+			if list := s.servers(); len(list) == 0 || slices.Contains(list, s.addr) {
+				missing = 0
+			} else if missing++; missing == 2 {
+				return wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "%s is no longer a server of the cluster", s.addr)
+			}
+		}
+	}
+}
+
+func (c *Client) set(s *session, down error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setLocked(s, down)
+}
+
+func (c *Client) setLocked(s *session, down error) {
+	c.session.Store(s)
+	c.down = down
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// connected returns the session, waiting for one if it must: until ctx ends, and no
+// longer than until limit.
+func (c *Client) connected(ctx context.Context, limit <-chan time.Time) (*session, error) {
+	for {
+		if s := c.session.Load(); s != nil && !s.ended() {
+			return s, nil
+		}
+		c.mu.Lock()
+		changed, down := c.changed, c.down
+		s := c.session.Load()
+		c.mu.Unlock()
+		if s != nil && !s.ended() {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			return nil, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "messaging is out of reach: %w", down)
+		case <-ctx.Done():
+			return nil, interrupted(ctx, wasmatrix.OutcomeNone)
+		case <-c.ctx.Done():
+			return nil, errClosed
+		}
+	}
+}
+
+var errClosed = wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "the messaging provider is stopped")
