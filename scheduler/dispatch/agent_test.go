@@ -33,6 +33,14 @@ type process struct {
 	lease   time.Time // when its lease is over
 	held    map[wasmatrix.InstanceID]*holding
 	reports []wasmatrix.Report
+	floor   uint64 // orders of lower indexes are refused
+	placed  uint64 // index of providers
+	// providers are all lists that it was given.
+	providers [][]wasmatrix.PlacedProvider
+	setGrants int           // SetGrants calls so far
+	hold      chan struct{} // not nil while Execute calls go astray: they are carried out once it is closed
+	stuck     bool          // SetGrants puts the sets in force and never returns
+	mute      bool          // SetGrants fails and does nothing
 
 	// What it does wrong, set by tests.
 	ignore    int   // Execute calls that it accepts and forgets
@@ -40,6 +48,7 @@ type process struct {
 	deaf      int   // Execute calls that it obeys and answers with a failure
 	slowStart bool  // never says that an instance runs
 	executes  int   // Execute calls so far
+	refused   int   // of them because the node knew of a later state
 	orders    int   // in all of them
 }
 
@@ -48,6 +57,7 @@ type holding struct {
 	seq       uint64
 	status    wasmatrix.Status
 	exclusive bool
+	grants    *wasmatrix.GrantSet
 }
 
 // boots starts a process for a node, in place of the one that listens there.
@@ -224,7 +234,7 @@ func (p *process) register(ctx context.Context) bool {
 	p.mu.Lock()
 	reg := wasmatrix.Registration{ID: p.node, Boot: p.boot, Addr: p.addr, Version: "1", Labels: p.labels, Capacity: p.cap}
 	for id, h := range p.held {
-		reg.Holding = append(reg.Holding, wasmatrix.Holding{Instance: id, Epoch: h.epoch, Status: h.status})
+		reg.Holding = append(reg.Holding, wasmatrix.Holding{Instance: id, Epoch: h.epoch, Status: h.status, GrantsIndex: h.grants.Index})
 	}
 	p.mu.Unlock()
 	sent := time.Now()
@@ -324,7 +334,7 @@ func (p *process) obey(o wasmatrix.Order) {
 		if h != nil && h.epoch == o.Epoch {
 			return
 		}
-		h = &holding{epoch: o.Epoch, status: wasmatrix.StatusStarting, exclusive: o.Spec.Exclusive}
+		h = &holding{epoch: o.Epoch, status: wasmatrix.StatusStarting, exclusive: o.Spec.Exclusive, grants: o.Grants}
 		p.held[o.Instance] = h
 		if !p.slowStart {
 			p.say(o.Instance, h, wasmatrix.StatusRunning)
@@ -386,7 +396,7 @@ func (a agents) find(node *wasmatrix.Node) (*process, error) {
 	return nil, fmt.Errorf("dial %s: %w", node.Addr, syscall.ECONNREFUSED)
 }
 
-func (a agents) Execute(ctx context.Context, node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error {
+func (a agents) Execute(ctx context.Context, node *wasmatrix.Node, term, index uint64, orders []wasmatrix.Order) error {
 	p, err := a.find(node)
 	if err != nil {
 		return err
@@ -397,14 +407,17 @@ func (a agents) Execute(ctx context.Context, node *wasmatrix.Node, term uint64, 
 	if !pause(ctx, time.Millisecond) {
 		return ctx.Err()
 	}
-	err = p.execute(node, term, orders)
+	if p.delayed(ctx, func() { _ = p.execute(node, term, index, orders) }) { // what comes of it, nobody hears
+		return ctx.Err()
+	}
+	err = p.execute(node, term, index, orders)
 	for _, o := range orders { // takes the locks of other processes
 		a.w.checkExclusive(p, o)
 	}
 	return err
 }
 
-func (p *process) execute(node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error {
+func (p *process) execute(node *wasmatrix.Node, term, index uint64, orders []wasmatrix.Order) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.executes++
@@ -412,7 +425,10 @@ func (p *process) execute(node *wasmatrix.Node, term uint64, orders []wasmatrix.
 	case p.boot != node.Boot:
 		return errors.New("another boot")
 	case term < p.term:
-		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "term %d is over, this is %d", term, p.term)
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "term %d is over, this is %d", term, p.term)
+	case index < p.floor:
+		p.refused++
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "orders of index %d, after grants of index %d", index, p.floor)
 	case p.failing != nil:
 		return p.failing
 	case p.ignore > 0:

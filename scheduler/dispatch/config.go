@@ -29,9 +29,19 @@ type State interface {
 
 // Agents talks to nodes. Calls may run concurrently, also for one node.
 type Agents interface {
-	// Execute hands orders to a node and returns once it has accepted them.
-	// Orders may have been taken although it fails.
-	Execute(ctx context.Context, node *wasmatrix.Node, term uint64, orders []wasmatrix.Order) error
+	// Execute hands orders to a node and returns once it has accepted them. Index
+	// is that of the state from which they were composed. Orders may have been
+	// taken although it fails, but for CONFLICT: the process there is another, it
+	// has heard from a later leader, or it has taken a SetGrants of a later index.
+	Execute(ctx context.Context, node *wasmatrix.Node, term, index uint64, orders []wasmatrix.Order) error
+	// SetGrants replaces what instances were given, in whichever epoch the node has
+	// them, unless it has a set of a later index. It returns once no call succeeds
+	// any more that the sets do not allow. From then on the node refuses orders of
+	// lower indexes. It may have obeyed although it fails.
+	SetGrants(ctx context.Context, node *wasmatrix.Node, term, index uint64, sets []*wasmatrix.GrantSet) error
+	// SetProviders tells a node of all providers, unless it has them of a later
+	// index.
+	SetProviders(ctx context.Context, node *wasmatrix.Node, term, index uint64, providers []wasmatrix.PlacedProvider) error
 	// Ping returns the boot of the process that answers at the node's address.
 	// Where nothing listens there, the error wraps [syscall.ECONNREFUSED].
 	Ping(ctx context.Context, node *wasmatrix.Node) (wasmatrix.BootID, error)
@@ -49,6 +59,11 @@ type Config struct {
 	Policy scheduler.Policy
 	Logger hclog.Logger // default: discards
 
+	// Fence raises the lowest epochs whose calls the kv store accepts, and returns
+	// once that holds everywhere. It is called before an exclusive instance begins
+	// anew. nil does without.
+	Fence func(ctx context.Context, fences []wasmatrix.Fence) error
+
 	// LeaseTTL is how long a node holds its lease without renewing it; default
 	// 3 s. LeaseMargin is added where an exclusive instance is to be placed
 	// anew, for clocks that run at different rates; default 500 ms.
@@ -56,7 +71,8 @@ type Config struct {
 	// PingTimeout bounds each of the two probes of a node that seems gone;
 	// default 500 ms.
 	PingTimeout time.Duration
-	// PushTimeout bounds one Execute; default 5 s.
+	// PushTimeout bounds one call of a node that tells it something, and one of
+	// Fence; default 5 s.
 	PushTimeout time.Duration
 	// RepushAfter is how long after its first push an order is pushed again
 	// where nothing came of it; the delay doubles each time. Default 5 s.
@@ -123,10 +139,26 @@ const (
 	maxStopBatch   = 4096    // items in one StopInstances
 	maxReportBatch = 4096    // reports in one ApplyReports
 	maxPushBatch   = 1024    // orders in one Execute
-	maxPushBytes   = 2 << 20 // rough size of its Specs
+	maxPushBytes   = 2 << 20 // rough size of its Specs and grants
+	maxGrantBatch  = 512     // sets in one SetGrants, of maxPushBytes too
+	maxFenceBatch  = 1024    // fences in one call
+	maxFenced      = 100_000 // fences that are remembered to be in force
+	maxDenialBatch = 64      // denials in one RecordDenials, as many as it takes
 	maxReplans     = 4       // plans of one start request that lose a race for capacity
 	collectLimit   = 1000    // records of each kind in one CollectGarbage
 )
+
+// grantSize is roughly what a set of assignments takes on the wire.
+func grantSize(g *wasmatrix.GrantSet) int {
+	n := 64
+	for _, a := range g.Assignments {
+		n += 96 + len(a.Namespace)
+		for _, p := range a.Permissions {
+			n += len(p) + 2
+		}
+	}
+	return n
+}
 
 // specSize is roughly what a Spec takes on the wire.
 func specSize(s *wasmatrix.Spec) int {

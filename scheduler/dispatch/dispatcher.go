@@ -16,6 +16,7 @@ type Dispatcher struct {
 
 	mu   sync.Mutex
 	term *tenure // guarded by mu; nil while not leading
+	last uint64  // guarded by mu; the last term that it led in
 }
 
 // New makes a Dispatcher that does not lead. It needs no closing: all it ever
@@ -26,7 +27,8 @@ func New(cfg Config) *Dispatcher {
 
 // Lead does the leader's work for one term until ctx ends, and has joined every
 // goroutine it started when it returns. Call it once this server has applied
-// everything committed before its term. A second call waits for the first.
+// everything committed before its term. A second call waits for the first. One
+// for the same term says that the state was replaced under the first.
 func (d *Dispatcher) Lead(ctx context.Context, term uint64) {
 	select {
 	case d.leading <- struct{}{}:
@@ -34,11 +36,20 @@ func (d *Dispatcher) Lead(ctx context.Context, term uint64) {
 		return
 	}
 	defer func() { <-d.leading }()
-	t := newTenure(ctx, d.cfg, term)
+	t := newTenure(ctx, d.cfg, term, d.ledBefore(term))
 	d.set(t)
 	t.run() //nolint:contextcheck // the tenure holds ctx: what it starts ends with the term
 	d.set(nil)
 	t.close()
+}
+
+// ledBefore notes a term, and reports whether it was led in already.
+func (d *Dispatcher) ledBefore(term uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.last == term
+	d.last = term
+	return before
 }
 
 func (d *Dispatcher) set(t *tenure) {

@@ -79,8 +79,8 @@ func TestOldLeaderIsNotObeyed(t *testing.T) {
 			return nodes[0].term == 2
 		})
 		n, _ := w.state().Node("n0")
-		err := agents{w}.Execute(t.Context(), n, 1, []wasmatrix.Order{{Kind: wasmatrix.OrderStop, Instance: ids[0], Epoch: 1, Forget: true}})
-		if wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader || !w.running(ids...)() {
+		err := agents{w}.Execute(t.Context(), n, 1, w.state().Index(), []wasmatrix.Order{{Kind: wasmatrix.OrderStop, Instance: ids[0], Epoch: 1, Forget: true}})
+		if wasmatrix.CodeOf(err) != wasmatrix.CodeConflict || !w.running(ids...)() {
 			t.Errorf("an order of term 1 in term 2: %v", err)
 		}
 	})

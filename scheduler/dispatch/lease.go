@@ -21,7 +21,7 @@ func (t *tenure) renew(id wasmatrix.NodeID, boot wasmatrix.BootID) wasmatrix.Lea
 	if !l.up || l.condemned || l.node.Boot != boot {
 		return lease
 	}
-	if n, _ := t.cfg.State.Snapshot().Node(id); !isUp(n, boot) {
+	if n, _ := t.cfg.State.Snapshot().Node(id); !isUp(n, boot) || !l.trusted {
 		return lease
 	}
 	l.renewed = time.Now()
@@ -33,7 +33,9 @@ func (t *tenure) renew(id wasmatrix.NodeID, boot wasmatrix.BootID) wasmatrix.Lea
 	return lease
 }
 
-// register admits a node.
+// register admits a node. It is granted a lease only once it has given up what it
+// holds and the state does not know: a call that it made with the lease for an
+// instance that has been placed anew would be one too many.
 func (t *tenure) register(ctx context.Context, reg wasmatrix.Registration) (wasmatrix.Lease, error) {
 	received := time.Now()
 	if err := reg.ID.Validate(); err != nil {
@@ -51,29 +53,43 @@ func (t *tenure) register(ctx context.Context, reg wasmatrix.Registration) (wasm
 	reg.Labels = labels
 
 	l := t.link(reg.ID)
+	node, err := t.admit(ctx, l, reg, received)
+	if err != nil {
+		return wasmatrix.Lease{}, err
+	}
+	if err := l.awaitClean(ctx, node.Boot); err != nil {
+		return wasmatrix.Lease{}, err
+	}
+	return wasmatrix.Lease{TTL: int64(t.cfg.LeaseTTL), Term: t.term}, nil
+}
+
+// admit records a node where that is news, and begins to tell it what differs
+// between what it holds and the state.
+func (t *tenure) admit(ctx context.Context, l *link, reg wasmatrix.Registration, received time.Time) (*wasmatrix.Node, error) {
 	if !l.acquire(ctx) {
-		return wasmatrix.Lease{}, t.outcome(ctx, ctx.Err())
+		return nil, t.outcome(ctx, ctx.Err())
 	}
 	defer l.release()
-
 	node, known := t.cfg.State.Snapshot().Node(reg.ID)
 	if !known || !sameRecord(node, &reg) {
 		if err := t.checkReachable(ctx, node, &reg); err != nil {
-			return wasmatrix.Lease{}, err
+			return nil, err
 		}
 		record := reg
 		record.Holding = nil
 		var err error
 		node, err = propose[*wasmatrix.Node](ctx, t, wasmatrix.RegisterNode{At: now(), Registration: record})
 		if err != nil {
-			return wasmatrix.Lease{}, err
+			return nil, err
 		}
 		t.log.Info("node registered", "node", reg.ID, "addr", reg.Addr, "boot", reg.Boot, "holding", len(reg.Holding))
-		t.replan() // also where only its capacity or labels changed, which is no fact
+		// Also where only its capacity or labels changed, which is no fact.
+		t.placeProviders()
+		t.replan()
 	}
 	l.admit(node, received) //nolint:contextcheck // the stream it opens outlives the request, and ends with the term
 	t.reconcile(l, reg, received)
-	return wasmatrix.Lease{TTL: int64(t.cfg.LeaseTTL), Term: t.term}, nil
+	return node, nil
 }
 
 // sameRecord reports whether the state says of the node what it says itself.
@@ -129,6 +145,8 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 	snap := t.cfg.State.Snapshot()
 	held := make(map[wasmatrix.InstanceID]uint64, len(reg.Holding))
 	var stale []directive
+	var outdated []*wasmatrix.Instance
+	var vanished []wasmatrix.InstanceID
 	for _, h := range reg.Holding {
 		i, ok := snap.Instance(h.Instance)
 		if !ok || i.Node != reg.ID || i.Epoch != h.Epoch || !i.Status.OnNode() {
@@ -136,12 +154,21 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 			continue
 		}
 		held[h.Instance] = h.Epoch
+		switch {
+		case h.GrantsIndex < i.GrantsIndex:
+			outdated = append(outdated, i)
+		case h.GrantsIndex > i.GrantsIndex && !i.StopRequested:
+			// The state was replaced by one of before. What the node knows of its
+			// assignments counts as newer than any that it can be told, until it
+			// begins anew.
+			vanished = append(vanished, i.ID)
+		}
 	}
-	l.forget(stale)
+	l.owe(outdated...)
+	l.void(stale)
 
 	var ids []wasmatrix.InstanceID
 	var stopped []wasmatrix.Report
-	var vanished []wasmatrix.InstanceID
 	doubtful := false
 	for i := range snap.InstancesOn(reg.ID) {
 		_, holds := held[i.ID]
@@ -172,8 +199,8 @@ func (t *tenure) reconcile(l *link, reg wasmatrix.Registration, received time.Ti
 }
 
 // settle ends instances that were to stop and that their node does not hold,
-// and begins those anew that it ran and does not hold: under their old epoch
-// its reports would be taken for old ones. Where that fails they are as they
+// and begins those anew that it ran and does not hold, since under their old epoch
+// its reports would be taken for old ones, or with assignments of another future. Where that fails they are as they
 // were, and the next registration leads here again.
 func (t *tenure) settle(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, stopped []wasmatrix.Report, vanished []wasmatrix.InstanceID) {
 	for chunk := range chunks(stopped, maxReportBatch) {

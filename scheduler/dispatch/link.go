@@ -26,8 +26,15 @@ type link struct {
 	fence     time.Time // when the leases of its earlier boots have run out for sure
 	probing   bool
 	doubt     time.Time // when it is to register again, because it may lack what it runs by the state; zero for never
+	trusted   bool      // its lease may be extended: this leader or one before has made it give up what is not its own
+	heard     bool      // it has said what it holds, in this term and since it is up
+	clean     bool      // it has given up what this leader does not know of
 
 	orders   orderQueue
+	grants   grantQueue
+	placed   uint64                 // version of the providers that it has taken; 0 is none
+	voiding  map[directive]struct{} // what it is to give up before it is clean
+	eased    chan struct{}          // closed when a caller may wait for less; nil while none waits
 	sending  bool
 	awaiting map[wasmatrix.InstanceID]awaited
 	detach   context.CancelFunc // ends the stream; nil where there is none
@@ -45,6 +52,10 @@ func newLink(t *tenure, id wasmatrix.NodeID, node *wasmatrix.Node) *link {
 		fence:   t.leaseEnd(t.began),
 	}
 	l.up = node != nil && node.Status == wasmatrix.NodeUp
+	l.trusted = l.up
+	if t.restored {
+		l.grants.doubt(t.initial.Index())
+	}
 	return l
 }
 
@@ -102,9 +113,16 @@ func (l *link) adopt() {
 // holds mu.
 func (l *link) enter(node *wasmatrix.Node, from time.Time) {
 	other := l.node == nil || !l.up || l.node.Boot != node.Boot || l.node.Addr != node.Addr
-	if l.node != nil && l.node.Boot != node.Boot {
-		l.raiseFence()
-		l.renewed = from
+	if l.node == nil || l.node.Boot != node.Boot {
+		if l.node != nil {
+			l.raiseFence()
+			l.renewed = from
+		}
+		l.grants = grantQueue{} // none of what was sent or is due reaches this process
+		clear(l.voiding)
+	}
+	if !l.up || l.node.Boot != node.Boot {
+		l.trusted, l.heard, l.clean = false, false, false
 	}
 	if from.After(l.renewed) {
 		l.renewed = from
@@ -112,9 +130,19 @@ func (l *link) enter(node *wasmatrix.Node, from time.Time) {
 	l.node, l.up, l.condemned, l.replaced = node, true, false, false
 	if other {
 		clear(l.awaiting)
+		l.placed = 0
 		l.attach()
 	}
+	l.ease()
 	l.send()
+}
+
+// resync has the node register again, so that what it holds is compared with the
+// state once more.
+func (l *link) resync() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.synced = false
 }
 
 // drop takes in that the node is down: its lease is over, and what is queued
@@ -130,8 +158,12 @@ func (l *link) lockedDrop() {
 		l.raiseFence()
 	}
 	l.up, l.synced, l.condemned = false, false, false
+	l.trusted, l.heard, l.clean = false, false, false
 	l.orders = orderQueue{}
+	l.grants.drop()
 	clear(l.awaiting)
+	clear(l.voiding)
+	l.ease()
 	if l.detach != nil {
 		l.detach()
 		l.detach = nil

@@ -66,6 +66,34 @@ func (l *link) direct(ids ...wasmatrix.InstanceID) {
 	l.send()
 }
 
+// void is forget for what a node says that it holds, all of it, when it registers:
+// it has to have given that up before it is clean.
+func (l *link) void(stale []directive) {
+	l.mu.Lock()
+	l.heard = true
+	if !l.clean {
+		for _, d := range stale {
+			if l.voiding == nil {
+				l.voiding = make(map[directive]struct{})
+			}
+			l.voiding[d] = struct{}{}
+		}
+		l.tidy()
+		l.send()
+	}
+	l.mu.Unlock()
+	l.forget(stale)
+}
+
+// tidy makes the link clean if nothing is left to give up, and no order that was
+// sent before can arrive any more. The caller holds mu.
+func (l *link) tidy() {
+	if l.heard && !l.clean && len(l.voiding) == 0 && !l.grants.lurking {
+		l.trusted, l.clean = true, true
+		l.ease()
+	}
+}
+
 // forget queues orders to end epochs that are settled or superseded.
 func (l *link) forget(stale []directive) {
 	if len(stale) == 0 {
@@ -79,111 +107,18 @@ func (l *link) forget(stale []directive) {
 	l.send()
 }
 
-// send starts the sender unless it is at work already or cannot be. The caller
-// holds mu.
-func (l *link) send() {
-	if l.sending || !l.up || l.replaced || len(l.orders.list) == 0 {
-		return
-	}
-	l.sending = l.t.spawn(l.sendAll)
-}
-
-// sendAll sends until nothing is queued, one Execute at a time: what comes
-// meanwhile goes with the next.
-func (l *link) sendAll(ctx context.Context) {
-	retry := backoff{first: 50 * time.Millisecond, limit: 2 * time.Second}
-	limit := maxPushBatch
-	for {
-		node, batch := l.next(limit)
-		if batch == nil {
-			return
-		}
-		orders, rest := l.compose(node, batch)
-		if len(rest) > 0 {
-			l.putBack(rest)
-		}
-		if len(orders) == 0 {
-			continue
-		}
-		sending, cancel := context.WithTimeout(ctx, l.t.cfg.PushTimeout)
-		err := l.t.cfg.Agents.Execute(sending, node, l.t.term, orders)
-		cancel()
-		if err == nil {
-			l.await(orders)
-			retry.reset()
-			limit = min(2*limit, maxPushBatch)
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		l.t.log.Debug("push to node failed", "node", l.id, "orders", len(orders), "error", err)
-		l.putBack(batch[:len(batch)-len(rest)])
-		l.suspect("a push to it failed")
-		// One order that the node cannot take must not hold up all others for
-		// ever: they part, and go again after those that wait behind them.
-		limit = max(1, len(orders)/2)
-		if !retry.wait(ctx) {
-			return
-		}
-	}
-}
-
-// next takes what is to be sent now. It returns nil when the sender is to end.
-func (l *link) next(limit int) (*wasmatrix.Node, []directive) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.up || l.replaced || len(l.orders.list) == 0 || l.t.ctx.Err() != nil {
-		l.sending = false
-		return nil, nil
-	}
-	return l.node, l.orders.take(limit)
-}
-
-func (l *link) putBack(batch []directive) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.up {
-		return
-	}
-	for _, d := range batch {
-		l.orders.add(d)
-	}
-}
-
-// compose reads from the state what to tell the node. Directives that did not
-// fit into one message are returned as rest.
-func (l *link) compose(node *wasmatrix.Node, batch []directive) (orders []wasmatrix.Order, rest []directive) {
-	snap := l.t.cfg.State.Snapshot()
-	size := 0
-	for n, d := range batch {
-		if d.forget > 0 {
-			orders = append(orders, wasmatrix.Order{Kind: wasmatrix.OrderStop, Instance: d.instance, Epoch: d.forget, Forget: true})
-			continue
-		}
-		i, ok := snap.Instance(d.instance)
-		switch {
-		case !ok || i.Node != node.ID || !i.Status.OnNode():
-		case i.StopRequested:
-			orders = append(orders, wasmatrix.Order{Kind: wasmatrix.OrderStop, Instance: i.ID, Epoch: i.Epoch})
-		default:
-			size += specSize(i.Spec)
-			if size > maxPushBytes && len(orders) > 0 {
-				return orders, batch[n:]
-			}
-			orders = append(orders, wasmatrix.Order{Kind: wasmatrix.OrderStart, Instance: i.ID, Epoch: i.Epoch, Spec: i.Spec})
-		}
-	}
-	return orders, nil
-}
-
 // await notes what the node has accepted.
-func (l *link) await(orders []wasmatrix.Order) {
+func (l *link) await(node *wasmatrix.Node, orders []wasmatrix.Order) {
 	at := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.up || l.node.Boot != node.Boot {
+		return
+	}
+	defer l.tidy()
 	for _, o := range orders {
 		if o.Forget {
+			delete(l.voiding, directive{instance: o.Instance, forget: o.Epoch})
 			continue
 		}
 		a := awaited{epoch: o.Epoch, stop: o.Kind == wasmatrix.OrderStop, sent: at}

@@ -50,12 +50,8 @@ func (t *tenure) stop(ctx context.Context) {
 func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatrix.BootID, reports []wasmatrix.Report) ([]bool, error) {
 	changed := make([]bool, len(reports))
 	snap := t.cfg.State.Snapshot()
-	record, known := snap.Node(node)
-	switch {
-	case !known:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no node %q", node)
-	case record.Boot != boot:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "node %q is boot %s by now, not %s", node, record.Boot, boot)
+	if err := t.checkBoot(snap, node, boot); err != nil {
+		return nil, err
 	}
 	var news []wasmatrix.Report
 	var places []int // of the news within reports
@@ -92,6 +88,19 @@ func (t *tenure) report(ctx context.Context, node wasmatrix.NodeID, boot wasmatr
 		places = places[len(chunk):]
 	}
 	return changed, nil
+}
+
+// checkBoot refuses what another process than the one on record says.
+func (t *tenure) checkBoot(snap wasmatrix.Snapshot, node wasmatrix.NodeID, boot wasmatrix.BootID) error {
+	record, known := snap.Node(node)
+	switch {
+	case !known:
+		return wasmatrix.Errorf(wasmatrix.CodeNodeNotFound, "no node %q", node)
+	case record.Boot != boot:
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "node %q is boot %s by now, not %s", node, record.Boot, boot)
+	default:
+		return nil
+	}
 }
 
 func chunks[T any](s []T, n int) iter.Seq[[]T] { return slices.Chunk(s, n) }

@@ -19,11 +19,18 @@ type tenure struct {
 	log   hclog.Logger
 	ctx   context.Context // of the term
 	began time.Time
+	// restored says that the state was replaced within the term, by one that may be
+	// of any time before: nodes hold what it does not know, its epochs may have been
+	// used, and its indexes may be below those that nodes were told.
+	restored bool
 
 	starts *gather[wasmatrix.StartItem, wasmatrix.StartResult]
 	stops  *gather[wasmatrix.StopItem, struct{}]
 	// capacity has a token when unplaced instances may fit that did not before.
 	capacity chan struct{}
+
+	providers providers
+	fencer    fencer
 
 	// changed and initial are the state as the term found it; the channel was
 	// taken first, so that the watch misses nothing that comes after.
@@ -38,17 +45,19 @@ type tenure struct {
 	wg       sync.WaitGroup
 }
 
-func newTenure(ctx context.Context, cfg Config, term uint64) *tenure {
+func newTenure(ctx context.Context, cfg Config, term uint64, restored bool) *tenure {
 	t := &tenure{
 		cfg:      cfg,
 		term:     term,
 		log:      cfg.Logger.With("term", term),
 		ctx:      ctx,
 		began:    time.Now(),
+		restored: restored,
 		starts:   newGather[wasmatrix.StartItem, wasmatrix.StartResult](cfg.MaxWaiting),
 		stops:    newGather[wasmatrix.StopItem, struct{}](0),
 		capacity: make(chan struct{}, 1),
 		links:    make(map[wasmatrix.NodeID]*link),
+		fencer:   newFencer(),
 	}
 	t.changed = cfg.State.Changed()
 	t.initial = cfg.State.Snapshot()
@@ -60,6 +69,9 @@ func newTenure(ctx context.Context, cfg Config, term uint64) *tenure {
 
 // run works until the term ends.
 func (t *tenure) run() {
+	if t.restored && !t.settleIndex() {
+		return
+	}
 	_, cursor := t.initial.FactRange()
 	for _, l := range t.all() {
 		l.takeOver()
@@ -69,6 +81,7 @@ func (t *tenure) run() {
 	t.spawn(t.expire)
 	t.spawn(t.remind)
 	t.spawn(t.collect)
+	t.spawn(t.fence)
 	t.sweep(t.initial)
 	t.initial = nil
 	t.watch(t.changed, cursor)
@@ -170,6 +183,7 @@ func (t *tenure) sweep(snap wasmatrix.Snapshot) {
 			continue
 		}
 		t.link(n.ID).adopt()
+		t.link(n.ID).resync()
 		var ids []wasmatrix.InstanceID
 		for i := range snap.InstancesOn(n.ID) {
 			if i.Status == wasmatrix.StatusStarting || i.StopRequested {
@@ -178,27 +192,32 @@ func (t *tenure) sweep(snap wasmatrix.Snapshot) {
 		}
 		t.link(n.ID).direct(ids...)
 	}
+	t.placeProviders()
 	t.replan()
 }
 
 // follow acts on the facts from an index on.
 func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 	orders := make(map[wasmatrix.NodeID][]wasmatrix.InstanceID)
-	replan := false
+	replan, providers := false, false
 	for f := range snap.Facts(from) {
 		switch f.Kind {
 		case wasmatrix.FactPlaced, wasmatrix.FactMoved, wasmatrix.FactRestartRequested, wasmatrix.FactStopRequested:
 			if i, ok := snap.Instance(f.Instance); ok && i.Status.OnNode() {
 				orders[i.Node] = append(orders[i.Node], i.ID)
 			}
+		case wasmatrix.FactAssigned, wasmatrix.FactRevoked:
+			t.oweGrants(snap, f.Instance)
 		case wasmatrix.FactNodeDown:
 			t.gone(f.Node)
-			replan = true
+			replan, providers = true, true
 		case wasmatrix.FactNodeForgotten:
 			t.gone(f.Node)
 		case wasmatrix.FactNodeUp:
 			t.link(f.Node).adopt()
-			replan = true
+			replan, providers = true, true
+		case wasmatrix.FactProviderChanged, wasmatrix.FactProviderRemoved:
+			providers = true
 		case wasmatrix.FactStopped, wasmatrix.FactExited, wasmatrix.FactFailed, wasmatrix.FactLost,
 			wasmatrix.FactNodeUndrain:
 			replan = true
@@ -207,6 +226,9 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 	}
 	for id, ids := range orders {
 		t.link(id).direct(ids...)
+	}
+	if providers {
+		t.placeProviders()
 	}
 	if replan {
 		t.replan()
@@ -217,6 +239,31 @@ func (t *tenure) follow(snap wasmatrix.Snapshot, from uint64) {
 func (t *tenure) gone(id wasmatrix.NodeID) {
 	if l := t.lookup(id); l != nil {
 		l.dropIfDown()
+	}
+}
+
+// advance moves the log on by a command that changes nothing. The state that is
+// read after it has a higher index than any that was read before.
+func (t *tenure) advance(ctx context.Context) error {
+	_, err := propose[[]bool](ctx, t, wasmatrix.ApplyReports{At: now()})
+	return err
+}
+
+// settleIndex moves the log on past all that nodes may have been told before the
+// state was replaced. It reports false when the term ended first.
+func (t *tenure) settleIndex() bool {
+	retry := backoff{first: 20 * time.Millisecond, limit: time.Second}
+	for {
+		err := t.advance(t.ctx)
+		if err == nil {
+			t.changed = t.cfg.State.Changed()
+			t.initial = t.cfg.State.Snapshot()
+			return true
+		}
+		t.log.Warn("the state was replaced, and the log does not move", "error", err)
+		if !retry.wait(t.ctx) {
+			return false
+		}
 	}
 }
 

@@ -46,7 +46,8 @@ type world struct {
 	reject    func(wasmatrix.Command) error // proposals that fail and take no effect
 	processes map[string]*process           // by address: those that listen
 	boots     int
-	resets    int // pings that meet a connection which broke with its process
+	strays    sync.WaitGroup // calls that nobody waits for
+	resets    int            // pings that meet a connection which broke with its process
 	// lapsed collects violations of the rule that an exclusive instance has
 	// effect in one place at a time.
 	lapsed []string
@@ -234,6 +235,7 @@ func (w *world) close() {
 	for _, p := range all {
 		p.kill()
 	}
+	w.strays.Wait()
 }
 
 // await waits until cond holds, which it must within a minute of fake time.
