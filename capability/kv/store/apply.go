@@ -84,17 +84,19 @@ func (t *tx) set(c *kvpb.Set) any {
 		return err
 	}
 
-	old, now := t.lookup(id, c.GetKey())
+	ns := t.find(id)
+	old, now := t.lookup(ns, c.GetKey())
 	if c.Expect != nil && c.GetExpect() != revisionOf(now) {
 		w.result, w.revision = resultConflict, revisionOf(now)
 		return t.finish(w)
 	}
 	size := uint64(len(c.GetKey()) + len(c.GetValue()))
-	if t.beyond(id, c.GetQuota(), c.GetKey(), old, size, &w) && t.due() {
+	if beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w) && t.due() {
 		t.expire(maxExpireFull)
-		old, _ = t.lookup(id, c.GetKey())
+		ns = t.find(id)
+		old, _ = t.lookup(ns, c.GetKey())
 		w.result = 0
-		t.beyond(id, c.GetQuota(), c.GetKey(), old, size, &w)
+		beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w)
 	}
 	if w.result != 0 {
 		return t.finish(w)
@@ -106,7 +108,7 @@ func (t *tx) set(c *kvpb.Set) any {
 			e.expires = t.now + ttl
 		}
 	}
-	t.put(id, c.GetKey(), e, old)
+	t.put(ns, id, c.GetKey(), e, old)
 	w.result, w.revision = resultSet, e.revision
 	return t.finish(w)
 }
@@ -128,9 +130,10 @@ func (t *tx) delete(c *kvpb.Delete) any {
 	if err := t.admit(c.GetCaller()); err != nil {
 		return err
 	}
-	old, now := t.lookup(id, c.GetKey())
+	ns := t.find(id)
+	old, now := t.lookup(ns, c.GetKey())
 	if old != nil {
-		t.remove(id, c.GetKey())
+		t.remove(ns, c.GetKey())
 	}
 	w.result = resultAbsent
 	if now != nil {
@@ -159,23 +162,6 @@ func (t *tx) begin(c *kvpb.Caller, id Namespace, key string, writeID []byte) (wr
 	return w, nil
 }
 
-// lookup returns the entry that takes up memory, and the one that is there for
-// those who ask: nil once its time has run out.
-func (t *tx) lookup(id Namespace, key string) (physical, visible *entry) {
-	ns := t.find(id)
-	if ns == nil {
-		return nil, nil
-	}
-	e, ok := ns.keys.Get(key)
-	if !ok {
-		return nil, nil
-	}
-	if e.gone(t.now) {
-		return e, nil
-	}
-	return e, e
-}
-
 func revisionOf(e *entry) uint64 {
 	if e == nil {
 		return 0
@@ -190,9 +176,9 @@ func (t *tx) nextRevision() uint64 {
 
 // beyond reports whether a write would leave the namespace beyond its quota and
 // larger than it is.
-func (t *tx) beyond(id Namespace, q *kvpb.Quota, key string, old *entry, size uint64, w *write) bool {
+func beyond(ns *namespace, q *kvpb.Quota, key string, old *entry, size uint64, w *write) bool {
 	var keys, bytes uint64
-	if ns := t.find(id); ns != nil {
+	if ns != nil {
 		keys, bytes = uint64(ns.keys.Len()), ns.bytes
 	}
 	freed := uint64(0)

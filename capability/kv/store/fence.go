@@ -66,7 +66,7 @@ func (t *tx) drop(c *kvpb.Drop) any {
 				break
 			}
 			key, _, _ := ns.keys.Min()
-			t.remove(id, key)
+			t.remove(ns, key)
 		}
 		if t.find(id) != nil {
 			answer.More = true

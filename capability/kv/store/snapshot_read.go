@@ -149,7 +149,7 @@ func (b *builder) entry(message []byte) error {
 	if e.expires != 0 {
 		b.timed++
 	}
-	b.s.put(b.id, key, e, nil)
+	b.s.put(b.s.find(b.id), b.id, key, e, nil)
 	return nil
 }
 

@@ -123,9 +123,8 @@ func (s *state) find(id Namespace) *namespace {
 	return found.ns
 }
 
-// mutable returns the namespace for changing, made if there is none.
-func (s *state) mutable(id Namespace) *namespace {
-	ns := s.find(id)
+// mutable returns what find found for changing, made if that was nothing.
+func (s *state) mutable(ns *namespace, id Namespace) *namespace {
 	switch {
 	case ns == nil:
 		ns = &namespace{id: id, generation: s.generation, keys: btree.NewMap[string, *entry](0)}
@@ -138,9 +137,26 @@ func (s *state) mutable(id Namespace) *namespace {
 	return ns
 }
 
-// put writes an entry in place of old, which is nil where there is none.
-func (s *state) put(id Namespace, key string, e, old *entry) {
-	ns := s.mutable(id)
+// lookup returns the entry that takes up memory, and the one that is there for
+// those who ask: nil once its time has run out.
+func (s *state) lookup(ns *namespace, key string) (physical, visible *entry) {
+	if ns == nil {
+		return nil, nil
+	}
+	e, ok := ns.keys.Get(key)
+	if !ok {
+		return nil, nil
+	}
+	if e.gone(s.now) {
+		return e, nil
+	}
+	return e, e
+}
+
+// put writes an entry in place of old, which is nil where there is none, in the
+// namespace that find found.
+func (s *state) put(ns *namespace, id Namespace, key string, e, old *entry) {
+	ns = s.mutable(ns, id)
 	if old != nil {
 		s.unindex(old)
 		ns.bytes -= uint64(len(old.value))
@@ -155,9 +171,10 @@ func (s *state) put(id Namespace, key string, e, old *entry) {
 	}
 }
 
-// remove takes an entry out, and its namespace with the last one.
-func (s *state) remove(id Namespace, key string) {
-	ns := s.mutable(id)
+// remove takes an entry out of the namespace that find found, and the namespace
+// with the last one.
+func (s *state) remove(ns *namespace, key string) {
+	ns = s.mutable(ns, ns.id)
 	old, ok := ns.keys.Delete(key)
 	if !ok {
 		return
@@ -166,7 +183,7 @@ func (s *state) remove(id Namespace, key string) {
 	s.entries--
 	ns.bytes -= uint64(len(key) + len(old.value))
 	if ns.keys.Len() == 0 {
-		s.namespaces.Delete(slot{id: id})
+		s.namespaces.Delete(slot{id: ns.id})
 	}
 }
 
@@ -181,7 +198,7 @@ func (s *state) unindex(e *entry) {
 func (s *state) expire(limit int) (removed int) {
 	for removed < limit && s.due() {
 		first, _ := s.expiries.Min()
-		s.remove(first.id, first.key)
+		s.remove(s.find(first.id), first.key)
 		removed++
 	}
 	return removed
