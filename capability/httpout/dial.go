@@ -56,17 +56,17 @@ func (pl *pool) dial(ctx context.Context, addr string, secure *tls.Config) (net.
 		return nil, errStopped
 	}
 	defer p.running.Done()
-	own, cancel := context.WithCancel(h.x.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
+	defer context.AfterFunc(h.x.ctx, cancel)()
 
 	if !p.alive() || !h.x.alive() {
 		return nil, errLapsed
 	}
-	if err := p.acquire(own, h, addr); err != nil {
+	if err := p.acquire(ctx, h, addr); err != nil {
 		return nil, err
 	}
-	tcp, err := p.connect(own, h.x, addr)
+	tcp, err := p.connect(ctx, h.x, addr)
 	if err != nil {
 		p.giveBack(addr)
 		return nil, err
@@ -83,10 +83,10 @@ func (pl *pool) dial(ctx context.Context, addr string, secure *tls.Config) (net.
 	if secure == nil {
 		return c, nil
 	}
-	own, cancelHandshake := context.WithTimeout(own, handshakeTimeout)
+	ctx, cancelHandshake := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancelHandshake()
 	over := tls.Client(c, secure)
-	if err := over.HandshakeContext(own); err != nil {
+	if err := over.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		return nil, tlsFailure(err)
 	}
@@ -121,8 +121,19 @@ func (p *Provider) connect(ctx context.Context, x *exchange, addr string) (*net.
 	if len(permitted) == 0 {
 		return nil, errDenied
 	}
-	d := net.Dialer{
-		// What counts: it sees the address of the socket, whatever was said before.
+	c, err := race(ctx, p.dialer(x), interleave(permitted))
+	if err != nil {
+		p.log.Debug("no connection", "instance", x.scope.Instance, "host", host, "error", err)
+		return nil, connectFailure(err)
+	}
+	return c, nil
+}
+
+// dialer checks the address of each socket before it connects. This is the check
+// that counts: whatever was looked up, asked or decided before, the kernel
+// connects to what is seen here.
+func (p *Provider) dialer(x *exchange) *net.Dialer {
+	return &net.Dialer{
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(address)
 			if err != nil || !p.addresses.permits(a.Addr()) {
@@ -134,12 +145,6 @@ func (p *Provider) connect(ctx context.Context, x *exchange, addr string) (*net.
 			return nil
 		},
 	}
-	c, err := race(ctx, &d, interleave(permitted))
-	if err != nil {
-		p.log.Debug("no connection", "instance", x.scope.Instance, "host", host, "error", err)
-		return nil, connectFailure(err)
-	}
-	return c, nil
 }
 
 // resolve returns the addresses of a host, each once.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,9 +30,7 @@ const patience = 30 * time.Second
 func configured(t testing.TB, keys map[string]string) wasmatrix.HTTPConfig {
 	t.Helper()
 	config := map[string]string{"allow_addresses": "127.0.0.0/8,::1"}
-	for k, v := range keys {
-		config[k] = v
-	}
+	maps.Copy(config, keys)
 	c, err := wasmatrix.HTTPConfigOf(config)
 	if err != nil {
 		t.Fatal(err)

@@ -123,7 +123,7 @@ func TestSizesAreBounded(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
 		if r.URL.Query().Has("stream") {
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			w.(http.Flusher).Flush()
 		}
 		_, _ = w.Write(make([]byte, n))

@@ -184,8 +184,11 @@ func isNumber(label string) bool {
 
 // isAuthority reports whether a Host line names the host and port of t.
 func (t *target) isAuthority(host string) bool {
+	if strings.ContainsAny(host, "/?#@") {
+		return false
+	}
 	other, err := parseTarget(t.url.Scheme + "://" + host)
-	return err == nil && other.host == t.host && other.port == t.port && other.url.Path == "" && other.url.RawQuery == ""
+	return err == nil && other.host == t.host && other.port == t.port
 }
 
 // sameOrigin reports whether what was meant for t may go to next: to the same

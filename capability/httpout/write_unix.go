@@ -19,9 +19,9 @@ func (c *conn) write(p []byte, may func() error) (int, error) {
 			}
 			n, err := syscall.Write(int(fd), p[sent:])
 			switch {
-			case err == syscall.EAGAIN: //nolint:errorlint // system calls return these very values
+			case err == syscall.EAGAIN:
 				return false // called again when there is room
-			case err == syscall.EINTR: //nolint:errorlint // likewise
+			case err == syscall.EINTR:
 				return true
 			case err != nil:
 				failed = &net.OpError{Op: "write", Net: "tcp", Err: err}
