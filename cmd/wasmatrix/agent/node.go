@@ -41,6 +41,8 @@ type worker struct {
 	transport *http.Transport
 	control   *client.Control
 	engine    *engine.Engine
+	carriers  *carriers
+	providers *providers
 	node      *node.Node
 	api       *rpc.AgentServer
 
@@ -98,15 +100,17 @@ func (w *worker) open(ctx context.Context) (err error) {
 		Servers: w.servers, Cluster: w.identity.Cluster(), Transport: w.transport, Logger: w.log.Named("control"),
 	})
 
+	w.openProviders()
 	cache := &module.Cache{Store: store, Fetch: w.fetcher()}
 	nc := nodeConfig(w.cfg)
 	nc.Boot, nc.Addr, nc.Version = wasmatrix.BootID(randomID(8)), addr, wasmatrix.Version
 	nc.Control, nc.Modules, nc.Engine, nc.Logger = control{w.control}, cache, w.engine, w.log
+	nc.Providers = w.providers
 	if w.node, err = node.New(nc); err != nil {
 		return err
 	}
 	w.onClose(func() { w.logError("closing the node", w.node.Close()) })
-	w.api = rpc.NewAgentServer(rpc.AgentConfig{Agent: agentView{w.node}, Logger: w.log.Named("api")})
+	w.api = rpc.NewAgentServer(rpc.AgentConfig{Agent: agentView{w.node}, Calls: w.calls(), Logger: w.log.Named("api")})
 	return nil
 }
 

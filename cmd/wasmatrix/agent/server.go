@@ -17,6 +17,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/capability/kv"
+	"github.com/wasmatrix/wasmatrix/capability/kv/store"
+	"github.com/wasmatrix/wasmatrix/capability/messaging"
 	"github.com/wasmatrix/wasmatrix/cluster"
 	"github.com/wasmatrix/wasmatrix/cluster/group"
 	"github.com/wasmatrix/wasmatrix/cmd/wasmatrix/config"
@@ -38,13 +42,18 @@ type server struct {
 
 	listener  net.Listener
 	machine   machine
+	store     *store.Store      // of the embedded kv
+	messaging *messaging.Server // nil where it is turned off
 	cluster   *cluster.Cluster
+	kv        *kv.Server
+	fences    *client.Fences
 	transport *http.Transport
 	dispatch  *dispatch.Dispatcher
 	replica   *replica.Replicator
 	api       *rpc.Server
 	leaders   *leadership
 	hashes    hashCache
+	kvHash    storeHash
 	child     *child // nil where this machine runs no node
 
 	fatal     chan error    // the first reason why this process cannot go on
@@ -82,7 +91,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.machine = newMachine()
+	s.machine, s.store = newMachine(), store.New(store.Options{})
+	if err := s.openMessaging(); err != nil {
+		return err
+	}
 	dir := filepath.Join(s.cfg.DataDir, "server")
 	if s.cluster, err = cluster.Open(ctx, s.clusterConfig(dir, apiAddr)); err != nil {
 		return err
@@ -109,6 +121,7 @@ func (s *server) open(ctx context.Context) (err error) {
 // join makes the rooms that meet in this process.
 func (s *server) join(store *module.Store) {
 	log, state := replicatedLog{s.cluster}, replicatedState{s.machine}
+	s.kv, s.fences = s.newKV(), client.NewFences(s.transport)
 	policy := scheduler.Policy{}
 	if s.cfg.Server.Placement == "binpack" {
 		policy.Strategy = scheduler.BinPack
@@ -117,6 +130,7 @@ func (s *server) join(store *module.Store) {
 	agents := client.NewAgents(s.transport)
 	s.dispatch = dispatch.New(dispatch.Config{
 		Log: log, State: state, Agents: agents, Policy: policy, LeaseTTL: s.cfg.Lease.TTL,
+		Fence:     s.fence,
 		KeepFinal: s.cfg.Server.Retention.Instances, MaxFinal: s.cfg.Server.Retention.MaxInstances,
 		KeepModules: s.cfg.Server.Retention.Modules, Logger: s.log.Named("dispatch"),
 	})
@@ -129,7 +143,9 @@ func (s *server) join(store *module.Store) {
 	s.api = rpc.NewServer(rpc.Config{
 		State: state, Log: log, Scheduler: s.dispatch, Leadership: s.leaders,
 		Cluster: clusterView{s}, Modules: moduleService{s.replica}, Transport: s.transport,
-		Name: s.cfg.Name, MaxRequest: int64(s.cfg.Limits.MaxRequest), MaxModule: int64(s.cfg.Server.MaxModule),
+		Calls:  capability.NewHost(capability.HostConfig{Grants: s.grants, Providers: serverProviders{s}}),
+		Fences: kvFences{s},
+		Name:   s.cfg.Name, MaxRequest: int64(s.cfg.Limits.MaxRequest), MaxModule: int64(s.cfg.Server.MaxModule),
 		Logger: s.log.Named("api"),
 	})
 }
@@ -138,6 +154,7 @@ func (s *server) clusterConfig(dir, apiAddr string) cluster.Config {
 	raft, pilot := s.cfg.Server.Raft, s.cfg.Server.Autopilot
 	return cluster.Config{
 		Name: s.cfg.Name, DataDir: dir, BindAddr: s.cfg.BindAddr, AdvertiseAddr: s.cfg.AdvertiseAddr,
+		MessagingPort: s.messagingPort(messagingClients), RoutePort: s.messagingPort(messagingRoutes),
 		RaftPort: s.cfg.Ports.Raft, GossipPort: s.cfg.Ports.Gossip, APIAddr: apiAddr,
 		BootstrapExpect: s.cfg.Server.BootstrapExpect, RetryJoin: s.cfg.Gossip.RetryJoin,
 		LogStore: s.cfg.Server.LogStore, Version: wasmatrix.Version, Machine: s.machine,
@@ -154,6 +171,7 @@ func (s *server) clusterConfig(dir, apiAddr string) cluster.Config {
 			_, err := fsm.InspectSnapshot(r)
 			return err
 		},
+		Groups: []cluster.GroupConfig{s.kvGroup()},
 		Logger: s.log.Named("cluster"),
 	}
 }
@@ -177,7 +195,9 @@ func (s *server) run(ctx context.Context) error {
 
 	var wg, nodeWG sync.WaitGroup
 	wg.Go(func() { s.cluster.Lead(work, s.lead) })
+	wg.Go(func() { s.cluster.Group(kvGroup).Lead(work, func(ctx context.Context, _ uint64) { s.kv.Run(ctx) }) })
 	wg.Go(func() { s.replica.Run(work) })
+	wg.Go(func() { s.routeMessaging(work) })
 	wg.Go(func() { s.keepIdentity(work) })
 	wg.Go(func() { s.watchNodes(work) })
 	wg.Go(func() { s.leaders.follow(work) })
