@@ -1,7 +1,9 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -48,6 +50,8 @@ type Client struct {
 	ctx    context.Context // until Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	failed map[string]uint64 // targets that failed, by address: when; of run
+	fails  uint64
 
 	session atomic.Pointer[session] // connected; nil while there is none. Written under mu.
 
@@ -76,7 +80,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), subs: make(map[*subscription]struct{}),
+		cfg: cfg, log: cfg.Logger, failed: make(map[string]uint64), changed: make(chan struct{}), subs: make(map[*subscription]struct{}),
 		down: wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "not yet connected"),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -108,6 +112,7 @@ func (c *Client) run() {
 		if err == nil {
 			c.log.Debug("connected with messaging", "server", s.addr)
 			err = c.serve(s)
+			c.fail(s.addr)
 			if c.ctx.Err() == nil {
 				c.log.Warn("connection with messaging lost", "server", s.addr, "error", err)
 			}
@@ -139,6 +144,7 @@ func (c *Client) connect() (*session, error) {
 			}
 			s.close()
 		}
+		c.fail(t.addr)
 		last = err
 	}
 	return nil, last
@@ -151,7 +157,14 @@ func (cfg *ClientConfig) servers() func() []string {
 	return cfg.Servers
 }
 
-// targets lists the servers in an order drawn at random, so that clients spread.
+// fail notes that a target has failed, so that others are tried before it.
+func (c *Client) fail(addr string) {
+	c.fails++
+	c.failed[addr] = c.fails
+}
+
+// targets lists the servers: those that never failed in an order drawn at random, so
+// that clients spread, and then the others, the last to fail last.
 func (c *Client) targets() []target {
 	name := nats.Name(c.cfg.Name)
 	var targets []target
@@ -162,7 +175,7 @@ func (c *Client) targets() []target {
 			if p, err := url.Parse(u); err == nil {
 				addr = p.Host
 			}
-			targets = append(targets, target{u, addr, []nats.Option{name}})
+			targets = append(targets, target{u, addr, []nats.Option{name, nats.IgnoreDiscoveredServers()}})
 		}
 	} else {
 		for _, a := range c.cfg.Servers() {
@@ -170,6 +183,10 @@ func (c *Client) targets() []target {
 		}
 	}
 	shuffle(targets)
+	slices.SortStableFunc(targets, func(a, b target) int { return cmp.Compare(c.failed[a.addr], c.failed[b.addr]) })
+	maps.DeleteFunc(c.failed, func(addr string, _ uint64) bool {
+		return !slices.ContainsFunc(targets, func(t target) bool { return t.addr == addr })
+	})
 	return targets
 }
 

@@ -55,11 +55,6 @@ func (g *guard) pass() bool {
 	return true
 }
 
-// maxWrite is how many bytes go to the socket between two questions of the guard.
-// What the socket does not take at once may wait in the process for as long as
-// that is paused.
-const maxWrite = 64 << 10
-
 // conn is the socket below a NATS connection. It writes only while the guard lets
 // it, and reads only when what was read before has been dealt out: so what lies
 // between the socket and the subscriptions' own queues is no more than one read.
@@ -72,19 +67,12 @@ type conn struct {
 	gone chan struct{} // closed by Close
 }
 
-func (c *conn) Write(p []byte) (n int, err error) {
-	for {
-		if !c.guard.pass() {
-			_ = c.Close()
-			return n, errStale
-		}
-		piece := p[:min(len(p), maxWrite)]
-		m, err := c.Conn.Write(piece)
-		n += m
-		if p = p[m:]; err != nil || len(p) == 0 {
-			return n, err
-		}
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.write(p)
+	if errors.Is(err, errStale) {
+		_ = c.Close()
 	}
+	return n, err
 }
 
 func (c *conn) Read(p []byte) (int, error) {

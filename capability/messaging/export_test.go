@@ -1,5 +1,7 @@
 package messaging
 
+import "github.com/nats-io/nats.go"
+
 // Held returns how many subscriptions a client keeps, at its session too.
 func Held(c *Client) int {
 	c.mu.Lock()
@@ -17,4 +19,18 @@ func Connected(c *Client) string {
 		return s.addr
 	}
 	return ""
+}
+
+// Overflowed returns how many messages NATS has dropped that the queues of
+// subscriptions have not seen.
+func Overflowed(c *Client) (n int) {
+	c.session.Load().routes.Range(func(ns, _ any) bool {
+		d, err := ns.(*nats.Subscription).Dropped()
+		if err != nil {
+			panic(err)
+		}
+		n += d
+		return true
+	})
+	return n
 }

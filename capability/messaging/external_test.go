@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,11 +48,18 @@ func removeExternal() {
 }
 
 // external starts a process of nats-server for the test and returns its URL.
-func external(tb testing.TB, conf ...string) string {
+func external(tb testing.TB) string {
+	tb.Helper()
+	url, _ := startExternal(tb, -1, "")
+	return url
+}
+
+// startExternal starts one at a port, -1 for any, and returns what kills it as well.
+func startExternal(tb testing.TB, port int, conf string) (url string, kill func()) {
 	tb.Helper()
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "nats.conf")
-	text := "listen: \"127.0.0.1:-1\"\nports_file_dir: " + quoted(dir) + "\n" + strings.Join(conf, "\n")
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nports_file_dir: %q\n%s\n", port, dir, conf)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -67,14 +75,16 @@ func external(tb testing.TB, conf ...string) string {
 		defer close(exited)
 		_ = cmd.Wait()
 	}()
-	tb.Cleanup(func() {
+	kill = func() {
 		_ = cmd.Process.Kill()
 		<-exited
+	}
+	tb.Cleanup(func() {
+		kill()
 		if tb.Failed() {
 			tb.Logf("nats-server: %s", out.String())
 		}
 	})
-	var url string
 	eventually(tb, "nats-server", func() bool {
 		select {
 		case <-exited:
@@ -93,10 +103,5 @@ func external(tb testing.TB, conf ...string) string {
 		url = ports.Nats[0]
 		return true
 	})
-	return url
-}
-
-func quoted(s string) string {
-	b, _ := json.Marshal(s)
-	return string(b)
+	return url, kill
 }

@@ -3,6 +3,7 @@ package messaging_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	runChild()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		removeExternal()
-		exit(code)
+		os.Exit(code)
 	}))
 }
 

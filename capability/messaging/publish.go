@@ -37,33 +37,36 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 	if int64(len(data)) > c.cfg.Config.MaxMessage {
 		return tooLarge(len(data), c.cfg.Config.MaxMessage)
 	}
-	s, err := c.connectedSoon(ctx)
-	if err != nil {
-		return err
+	for {
+		s, err := c.connectedSoon(ctx)
+		if err != nil {
+			return err
+		}
+		// The guard asks again when it is written.
+		if scope.Alive != nil && !scope.Alive() {
+			return notAlive(wasmatrix.OutcomeNone)
+		}
+		before := s.refusal()
+		r, err := s.publish(scope.Alive, topic, data)
+		switch {
+		case errors.Is(err, nats.ErrMaxPayload):
+			return tooLarge(len(data), s.nats.MaxPayload())
+		case errors.Is(err, nats.ErrConnectionClosed):
+			<-s.done // it has nothing of the message: the next may
+			continue
+		case err != nil:
+			return c.broken(scope, err)
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return interrupted(ctx, wasmatrix.OutcomeUnknown)
+		}
+		if r.err != nil {
+			return c.broken(scope, r.err)
+		}
+		return forbidden(before, s.refusal(), "Publish to", topic)
 	}
-	// The guard asks again when it is written.
-	if scope.Alive != nil && !scope.Alive() {
-		return notAlive(wasmatrix.OutcomeNone)
-	}
-	r, err := s.publish(scope.Alive, topic, data)
-	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
-		return tooLarge(len(data), s.nats.MaxPayload())
-	case err != nil:
-		return c.broken(scope, err)
-	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return interrupted(ctx, wasmatrix.OutcomeUnknown)
-	}
-	switch {
-	case errors.Is(r.err, nats.ErrPermissionViolation):
-		return forbidden(r.err, "Publish to", topic)
-	case r.err != nil:
-		return c.broken(scope, r.err)
-	}
-	return nil
 }
 
 // Subscribe implements [capability.Messaging]. It waits at most two seconds for a
@@ -97,6 +100,7 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 		if err != nil {
 			return err
 		}
+		before := s.refusal()
 		if err := c.enlist(s, sub); err != nil {
 			if wasmatrix.CodeOf(err) == wasmatrix.CodeResourceExhausted {
 				return err
@@ -109,11 +113,8 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 			case <-ctx.Done():
 				return interrupted(ctx, wasmatrix.OutcomeNone)
 			}
-			switch {
-			case errors.Is(r.err, nats.ErrPermissionViolation):
-				return forbidden(r.err, "Subscription to", sub.topic)
-			case r.err == nil:
-				return nil
+			if r.err == nil {
+				return forbidden(before, s.refusal(), "Subscription to", sub.topic)
 			}
 		}
 		// It is of the next session as well.
@@ -193,10 +194,11 @@ func interrupted(ctx context.Context, outcome string) error {
 	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "messaging: %w", ctx.Err()).With(wasmatrix.DetailOutcome, outcome)
 }
 
-// forbidden is the refusal of a server of one's own, if it is of this topic.
-func forbidden(err error, what, topic string) error {
-	if strings.Contains(err.Error(), what+` "`+topic+`"`) {
-		return wasmatrix.Errorf(wasmatrix.CodePermissionDenied, "the messaging server refuses: %w", err)
+// forbidden is what a server of one's own refuses between two looks, if it is this
+// topic. Of several refusals at a time, the last one is seen.
+func forbidden(before, after error, what, topic string) error {
+	if after != nil && after != before && strings.Contains(after.Error(), what+` "`+topic+`"`) { //nolint:errorlint // identity tells a new refusal from an old one
+		return wasmatrix.Errorf(wasmatrix.CodePermissionDenied, "the messaging server refuses: %w", after)
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ func (r *rounds) run(stop <-chan struct{}, cause func() error) {
 		select {
 		case <-r.kick:
 		case <-stop:
+		}
+		select {
+		case <-stop:
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.ended = cause()
@@ -58,6 +61,7 @@ func (r *rounds) run(stop <-chan struct{}, cause func() error) {
 				r.next.end(r.ended)
 			}
 			return
+		default:
 		}
 		r.mu.Lock()
 		n := r.next

@@ -36,7 +36,7 @@ const (
 
 // ServerConfig says where a [Server] listens and whom it serves.
 type ServerConfig struct {
-	Name string // for logs
+	Name string // for the logs of others
 	// Bind is the host to listen on, for clients and for routes.
 	Bind string
 	// ClientPort and RoutePort are the ports there; 0 picks free ones.
@@ -67,6 +67,7 @@ type ServerAddr struct {
 type Server struct {
 	cfg       ServerConfig
 	log       *serverLog
+	name      string // for NATS
 	nats      *natsserver.Server
 	addr      ServerAddr
 	responder *nats.Conn
@@ -93,7 +94,11 @@ func OpenServer(cfg ServerConfig) (*Server, error) {
 		}
 		cfg.Advertise = cfg.Bind
 	}
-	s := &Server{cfg: cfg, log: newServerLog(cfg.Logger), cluster: cfg.Cluster, named: cfg.Cluster != ""}
+	s := &Server{
+		cfg: cfg, log: newServerLog(cfg.Logger), cluster: cfg.Cluster, named: cfg.Cluster != "",
+		// NATS lets no two servers of one name route to one another.
+		name: cfg.Name + "-" + rand.Text()[:8],
+	}
 	if !s.named {
 		s.cluster = rand.Text()
 	}
@@ -137,7 +142,7 @@ func (s *Server) begin() error {
 // is given with those it has, so they are made anew from the same each time.
 func (s *Server) options() *natsserver.Options {
 	o := &natsserver.Options{
-		ServerName: s.cfg.Name, Host: s.cfg.Bind, Port: orAny(s.cfg.ClientPort),
+		ServerName: s.name, Host: s.cfg.Bind, Port: orAny(s.cfg.ClientPort),
 		NoSigs: true, NoSystemAccount: true,
 		MaxConn: serverMaxConns, MaxSubs: serverMaxSubs, MaxPayload: MaxMessage, MaxPending: serverMaxPending,
 		WriteDeadline: serverWriteDeadline, MaxClosedClients: serverMaxClosed,

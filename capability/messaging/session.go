@@ -42,7 +42,6 @@ type session struct {
 
 	flushes *rounds
 	syncs   *rounds
-	refused error // the last by the server; of the flushes goroutine
 
 	done chan struct{} // closed at the end; err is valid then
 	err  error
@@ -135,7 +134,7 @@ func (s *session) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
 		s.log.Error("messages were lost on their way to a subscription", "topic", sub.Subject)
 		return
 	}
-	s.log.Warn("messaging server refuses", "server", s.addr, "error", err)
+	s.log.Debug("messaging server refuses", "server", s.addr, "error", err)
 }
 
 // cause is why the session has ended.
@@ -159,16 +158,22 @@ func (s *session) close() {
 }
 
 // flush returns when the server has all that was sent before. A server that fails to
-// say so in time is given up. nats.ErrPermissionViolation is the server's last
-// refusal of something that was sent.
+// say so in time is given up.
 func (s *session) flush() error {
-	if err := s.nats.FlushTimeout(flushTimeout); err != nil {
+	err := s.nats.FlushTimeout(flushTimeout)
+	if err != nil {
 		s.nats.Close()
-		return err
 	}
-	err := s.nats.LastError()
-	if errors.Is(err, nats.ErrPermissionViolation) && err != s.refused { //nolint:errorlint // identity tells a new refusal from the last
-		s.refused = err
+	return err
+}
+
+// refusal returns the last thing that a server of one's own has refused. What is
+// refused is known once a flush has ended.
+func (s *session) refusal() error {
+	if s.servers != nil {
+		return nil // embedded ones refuse nothing
+	}
+	if err := s.nats.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
 		return err
 	}
 	return nil

@@ -57,13 +57,13 @@ func (s *session) sync() error {
 	}
 	delete(missing, s.addr)
 	if len(missing) == 0 {
-		return s.flush()
+		return s.flushed()
 	}
 	s.question++
 	if err := s.nats.PublishRequest(syncTopic, s.inbox+strconv.FormatUint(s.question, 10), nil); err != nil {
 		return err
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flushed(); err != nil {
 		return err
 	}
 	timer := time.NewTimer(syncWait)
@@ -82,6 +82,13 @@ func (s *session) sync() error {
 		}
 	}
 	return nil
+}
+
+// flushed waits for a flush that others may share.
+func (s *session) flushed() error {
+	r := s.flushes.join(nil)
+	<-r.done
+	return r.err
 }
 
 // answered takes a message to the inbox. It does not block.
