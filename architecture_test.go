@@ -108,7 +108,7 @@ var rooms = []room{
 	{
 		"e2e", []string{
 			".", "./rpc", "./gen/api", "connectrpc.com", "google.golang.org/protobuf", "google.golang.org/grpc",
-			"golang.org/x/net", "golang.org/x/sync",
+			"golang.org/x/net", "golang.org/x/sync", "golang.org/x/sys",
 		},
 		"end-to-end tests see what users see: the binary and the API, never the inside of a process",
 	},

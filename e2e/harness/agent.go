@@ -25,7 +25,9 @@ type Agent struct {
 
 	tb   TB
 	bin  string
-	late bool // was not there when the cluster was formed
+	host string // that it binds; "" is 127.0.0.1
+	cell *Cell  // nil where it is in the network of this process
+	late bool   // was not there when the cluster was formed
 	env  []string
 
 	mu      sync.Mutex
@@ -40,15 +42,27 @@ type Ports struct {
 	Messaging, MessagingRoutes          int
 }
 
+// Host is the address that the agent binds.
+func (a *Agent) Host() string {
+	switch {
+	case a.cell != nil:
+		return a.cell.Inside
+	case a.host != "":
+		return a.host
+	default:
+		return "127.0.0.1"
+	}
+}
+
 // API returns the URL of the agent's API.
-func (a *Agent) API() string { return fmt.Sprintf("http://127.0.0.1:%d", a.Ports.API) }
+func (a *Agent) API() string { return fmt.Sprintf("http://%s:%d", a.Host(), a.Ports.API) }
 
 // Gossip returns the agent's gossip address.
 func (a *Agent) Gossip() string {
 	if a.Server {
-		return fmt.Sprintf("127.0.0.1:%d", a.Ports.Gossip)
+		return fmt.Sprintf("%s:%d", a.Host(), a.Ports.Gossip)
 	}
-	return fmt.Sprintf("127.0.0.1:%d", a.Ports.NodeGossip)
+	return fmt.Sprintf("%s:%d", a.Host(), a.Ports.NodeGossip)
 }
 
 // LogPath is the file that its stdout and stderr are appended to.
@@ -71,7 +85,11 @@ func (a *Agent) Start(extra ...string) {
 	if a.Config != "" {
 		args = []string{"agent", "-config", a.Config}
 	}
-	cmd := exec.Command(a.bin, append(args, extra...)...) //nolint:noctx,gosec // ended by Kill, which the cleanup calls
+	line := append([]string{a.bin}, append(args, extra...)...)
+	if a.cell != nil {
+		line = append(a.cell.command(), line...)
+	}
+	cmd := exec.Command(line[0], line[1:]...) //nolint:noctx,gosec // ended by Kill, which the cleanup calls
 	cmd.Env = append(os.Environ(), a.env...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {

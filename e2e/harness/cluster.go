@@ -32,6 +32,9 @@ type Options struct {
 	// ServerExtra and NodeExtra go into the server block of each server and the
 	// node block of each node, Extra after all blocks of every agent's HCL file.
 	ServerExtra, NodeExtra, Extra string
+	// Host is the address that agents bind, unless they are in a [Cell]; "" is
+	// 127.0.0.1.
+	Host string
 }
 
 // Cluster is a set of agents on loopback.
@@ -93,8 +96,12 @@ func (c *Cluster) AddServer() *Agent {
 }
 
 // AddNode makes one more node, not started.
-func (c *Cluster) AddNode() *Agent {
+func (c *Cluster) AddNode() *Agent { return c.AddNodeIn(nil) }
+
+// AddNodeIn makes one more node, in a cell unless that is nil, not started.
+func (c *Cluster) AddNodeIn(cell *Cell) *Agent {
 	a := c.addAgent(fmt.Sprintf("n%d", len(c.Nodes)+1), false)
+	a.cell = cell
 	c.Nodes = append(c.Nodes, a)
 	c.writeConfigs()
 	return a
@@ -107,7 +114,7 @@ func (c *Cluster) addAgent(name string, server bool) *Agent {
 	}
 	a := &Agent{
 		Name: name, Server: server, Node: !server, Dir: dir, Config: filepath.Join(dir, "agent.hcl"),
-		tb: c.tb, bin: c.opts.Bin,
+		tb: c.tb, bin: c.opts.Bin, host: c.opts.Host,
 	}
 	if server && len(c.reserved) > 0 {
 		a.Ports, c.reserved = c.reserved[0], c.reserved[1:]
@@ -125,7 +132,7 @@ func drawPorts(tb TB) Ports {
 
 var configTemplate = template.Must(template.New("agent").Parse(`name      = "{{.Agent.Name}}"
 data_dir  = "{{.Agent.Dir}}/data"
-bind_addr = "127.0.0.1"
+bind_addr = "{{.Agent.Host}}"
 ports {
   api              = {{.Agent.Ports.API}}
   raft             = {{.Agent.Ports.Raft}}

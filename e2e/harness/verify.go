@@ -65,7 +65,7 @@ func (c *Cluster) Held(ctx context.Context) (map[string][]string, error) {
 		if !n.Node {
 			continue
 		}
-		agent := apiconnect.NewNodeAgentServiceClient(http.DefaultClient, fmt.Sprintf("http://127.0.0.1:%d", n.Ports.Node))
+		agent := apiconnect.NewNodeAgentServiceClient(http.DefaultClient, fmt.Sprintf("http://%s:%d", n.Host(), n.Ports.Node))
 		res, err := agent.ListHoldings(ctx, &api.ListHoldingsRequest{})
 		if err != nil {
 			return nil, fmt.Errorf("holdings of %s: %w", n.Name, err)
