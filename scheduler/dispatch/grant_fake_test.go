@@ -72,6 +72,9 @@ func (a agents) SetProviders(ctx context.Context, node *wasmatrix.Node, term, in
 	if err := p.obeys(node, term); err != nil {
 		return err
 	}
+	if p.unplaceable != nil {
+		return p.unplaceable
+	}
 	if index >= p.placed {
 		p.placed = index
 		p.providers = append(p.providers, providers)
@@ -93,21 +96,17 @@ func (p *process) may(id wasmatrix.InstanceID, c wasmatrix.CapabilityID) bool {
 		slices.ContainsFunc(h.grants.Assignments, func(a *wasmatrix.Assignment) bool { return a.ID == c })
 }
 
-// delayed has an Execute carried out only when hold is closed, if there is one, long
-// after its caller has given up.
+// delayed keeps an Execute that goes astray, to be carried out when nobody waits
+// for it any more.
 func (p *process) delayed(ctx context.Context, late func()) bool {
 	p.mu.Lock()
-	hold := p.hold
+	astray := p.astray
 	p.mu.Unlock()
-	if hold == nil {
-		return false
+	if astray {
+		<-ctx.Done()
+		p.set(func() { p.strays = append(p.strays, late) })
 	}
-	<-ctx.Done()
-	p.w.strays.Go(func() {
-		<-hold
-		late()
-	})
-	return true
+	return astray
 }
 
 func kvGrant(id wasmatrix.InstanceID, c wasmatrix.CapabilityID) *wasmatrix.Assignment {

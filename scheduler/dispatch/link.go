@@ -52,7 +52,7 @@ func newLink(t *tenure, id wasmatrix.NodeID, node *wasmatrix.Node) *link {
 		fence:   t.leaseEnd(t.began),
 	}
 	l.up = node != nil && node.Status == wasmatrix.NodeUp
-	l.trusted = l.up
+	l.trusted = l.up && !t.restored
 	if t.restored {
 		l.grants.doubt(t.initial.Index())
 	}

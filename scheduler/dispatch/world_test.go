@@ -46,8 +46,8 @@ type world struct {
 	reject    func(wasmatrix.Command) error // proposals that fail and take no effect
 	processes map[string]*process           // by address: those that listen
 	boots     int
-	strays    sync.WaitGroup // calls that nobody waits for
-	resets    int            // pings that meet a connection which broke with its process
+	sameIndex func(wasmatrix.Command) bool // commands that share the log index of the one before
+	resets    int                          // pings that meet a connection which broke with its process
 	// lapsed collects violations of the rule that an exclusive instance has
 	// effect in one place at a time.
 	lapsed []string
@@ -100,7 +100,9 @@ func (w *world) apply(cmd wasmatrix.Command) (any, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.index++
+	if w.sameIndex == nil || !w.sameIndex(cmd) {
+		w.index++
+	}
 	answer := w.machine.Apply(w.index, b)
 	if e, ok := answer.(*wasmatrix.Error); ok && e != nil {
 		return nil, e
@@ -235,7 +237,6 @@ func (w *world) close() {
 	for _, p := range all {
 		p.kill()
 	}
-	w.strays.Wait()
 }
 
 // await waits until cond holds, which it must within a minute of fake time.
