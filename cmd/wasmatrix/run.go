@@ -77,7 +77,7 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 		return c.call(func(ctx context.Context, cl *client.Client, _ []string) error {
 			res, err := c.start(ctx, cl, args[0], req)
 			if err != nil {
-				return ungranted(err, req)
+				return ungranted(err)
 			}
 			if !wait {
 				return c.showStarted(ctx, cl, res, explicitTable)
@@ -89,9 +89,9 @@ key!=value, "key in (a,b)", "key notin (a,b)", key or !key.`,
 }
 
 // ungranted adds to a refusal of a strict start the flags that would help.
-func ungranted(err error, req *api.StartInstanceRequest) error {
+func ungranted(err error) error {
 	e := wasmatrix.AsError(err)
-	if !req.GetStrict() || e.Code != wasmatrix.CodeValidation {
+	if e.Code != wasmatrix.CodeValidation {
 		return err
 	}
 	flags := grantFlags(splitCommas(e.Details["missing"]))
