@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/scheduler/dispatch"
 )
