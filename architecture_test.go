@@ -81,6 +81,10 @@ var rooms = []room{
 		"the store is replicated by whoever hosts it, and reached over whatever carries calls: it knows neither raft nor rpc",
 	},
 	{
+		"capability/kv/kvtest", []string{".", "./abi", "./capability", "github.com/anishathalye/porcupine"},
+		"what every kv provider is held to knows none of them",
+	},
+	{
 		"capability/httpout", []string{".", "./abi", "./capability", "github.com/hashicorp/go-hclog", "golang.org/x/net"},
 		"the way out of the cluster is one folder, so that what may be dialled is decided in one place",
 	},
