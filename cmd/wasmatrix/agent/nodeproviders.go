@@ -74,11 +74,15 @@ type nodeProviders struct {
 	embedded *kv.Client
 }
 
-func (m nodeProviders) KV(id wasmatrix.ProviderID, c wasmatrix.KVConfig) (capability.KV, func(), error) {
+func (m nodeProviders) KV(_ wasmatrix.ProviderID, c wasmatrix.KVConfig) (capability.KV, func(), error) {
 	if c.URL == "" {
 		return m.embedded, func() {}, nil
 	}
-	return nil, nil, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "provider %q: no URL is supported yet", id)
+	r, err := kv.NewRedis(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, func() { m.logError("closing a kv provider", r.Close()) }, nil
 }
 
 func (m nodeProviders) HTTP(id wasmatrix.ProviderID, c wasmatrix.HTTPConfig) (capability.HTTP, func(), error) {
