@@ -26,6 +26,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 		return nil
 	})
+	if err == errLapsed { //nolint:errorlint // this very value
+		c.pool.expire()
+	}
 	if err != nil {
 		_ = c.Close()
 	}

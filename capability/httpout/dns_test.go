@@ -18,7 +18,12 @@ type nameServer struct {
 
 	mu    sync.Mutex
 	names map[string][][]netip.Addr // answers in turn, the last one for good
-	asked map[string]int            // times a name was asked for its addresses of IPv4
+	asked map[question]int          // how often
+}
+
+type question struct {
+	name string
+	typ  dnsmessage.Type // each type has its own turns
 }
 
 // serveDNS starts a server and returns it with a resolver that asks it alone.
@@ -28,7 +33,7 @@ func serveDNS(t *testing.T) (*nameServer, *net.Resolver) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &nameServer{conn: conn, names: make(map[string][][]netip.Addr), asked: make(map[string]int)}
+	s := &nameServer{conn: conn, names: make(map[string][][]netip.Addr), asked: make(map[question]int)}
 	var wg sync.WaitGroup
 	wg.Go(s.run)
 	t.Cleanup(func() {
@@ -58,7 +63,7 @@ func (s *nameServer) answer(name, answers string) {
 func (s *nameServer) times(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked[name+"."]
+	return s.asked[question{name + ".", dnsmessage.TypeA}]
 }
 
 func (s *nameServer) run() {
@@ -88,10 +93,8 @@ func (s *nameServer) reply(packet []byte) []byte {
 	if !known {
 		m.RCode = dnsmessage.RCodeNameError
 	} else {
-		turn := s.asked[name]
-		if q.Type == dnsmessage.TypeA {
-			s.asked[name]++
-		}
+		turn := s.asked[question{name, q.Type}]
+		s.asked[question{name, q.Type}]++
 		for _, a := range all[min(turn, len(all)-1)] {
 			h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET}
 			switch {

@@ -96,6 +96,9 @@ func (x *exchange) fail(err error) error {
 	}
 	x.failed = e
 	x.cancel(e)
+	if errors.Is(err, errLapsed) {
+		x.pool.expire()
+	}
 	x.finish()
 	return e
 }

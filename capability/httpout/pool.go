@@ -76,25 +76,36 @@ func newPool(p *Provider, key poolKey) *pool {
 	return pl
 }
 
-// lapsed reports whether nothing may be sent on the pool's connections any more,
-// and ends the requests under way if so. Which bytes are of which request cannot
-// be told on a connection of HTTP/2, so all requests are asked, which are of the
-// same assignment and so of the same mind.
+// lapsed reports whether nothing may be sent on the pool's connections any more.
+// Which bytes are of which request cannot be told on a connection of HTTP/2, so
+// all requests are asked, which are of the same assignment and so of one mind.
 func (pl *pool) lapsed() bool {
-	alive := pl.p.alive()
+	if !pl.p.alive() {
+		return true
+	}
 	pl.mu.Lock()
+	defer pl.mu.Unlock()
 	for x := range pl.open {
-		alive = alive && x.alive()
+		if !x.alive() {
+			return true
+		}
 	}
-	var open []*exchange
-	if !alive {
-		open = slices.Collect(maps.Keys(pl.open))
-	}
+	return false
+}
+
+// expire is done when the pool has lapsed: it ends the requests under way and
+// closes the connections. Should the lease come back, there will be a new pool.
+func (pl *pool) expire() {
+	pl.p.mu.Lock()
+	conns := pl.p.retire(pl)
+	pl.mu.Lock()
+	open := slices.Collect(maps.Keys(pl.open))
 	pl.mu.Unlock()
+	pl.p.mu.Unlock()
 	for _, x := range open {
 		x.cancel(errLapsed)
 	}
-	return !alive
+	closeAll(conns)
 }
 
 // join finds or makes the pool of an exchange. The exchange leaves it when it is
@@ -143,8 +154,8 @@ func (p *Provider) leave(x *exchange) {
 	p.running.Done()
 }
 
-// retire takes away a pool without requests, and returns its connections, which
-// the caller closes without p.mu. The caller holds p.mu.
+// retire takes away a pool that is to have no further requests, and returns its
+// connections, which the caller closes without p.mu. The caller holds p.mu.
 func (p *Provider) retire(pl *pool) []*conn {
 	pl.retired = true
 	p.drop(pl)
