@@ -45,32 +45,34 @@ var hostFunctions = []hostFunction{
 // abiHost is what package abi describes.
 func (e *Engine) abiHost() wazero.HostModuleBuilder {
 	b := e.runtime.NewHostModuleBuilder(abi.Module)
-	for _, f := range hostFunctions {
+	for i := range hostFunctions {
+		f := &hostFunctions[i]
 		params := make([]api.ValueType, len(f.params))
 		for i := range params {
 			if params[i] = i32; f.params[i] == 'l' {
 				params[i] = i64
 			}
 		}
-		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
-			x := executionOf(ctx)
-			x.busy() // a guest that is refused again and again gives up its core nowhere else
-			n, err := f.do(x, &args{mod: mod, mem: memoryOf(mod), p: stack})
-			if err != nil {
-				n = x.refuse(err)
-			}
-			stack[0] = api.EncodeI32(n)
-		}), params, []api.ValueType{i32}).Export(f.name)
+		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(f.call), params, []api.ValueType{i32}).Export(f.name)
 	}
 	return b
 }
 
-// refuse keeps what there is to say of an error, and returns its number as the
-// guest gets it. One that comes of the end of the execution ends the guest.
-func (x *execution) refuse(err error) int32 {
-	if x.Err() != nil {
-		unwind()
+// call is what wazero calls. It is a safe point: a guest that is refused again and
+// again, or has much copied, gives up its core nowhere else.
+func (f *hostFunction) call(ctx context.Context, mod api.Module, stack []uint64) {
+	x := executionOf(ctx)
+	x.busy()
+	n, err := f.do(x, &args{mod: mod, mem: memoryOf(mod), p: stack})
+	if err != nil {
+		n = x.refuse(err)
 	}
+	stack[0] = api.EncodeI32(n)
+}
+
+// refuse keeps what there is to say of an error, and returns its number as the
+// guest gets it.
+func (x *execution) refuse(err error) int32 {
 	code, text := explain(err)
 	x.hold().failure = wasmatrix.BoundText(text, maxFailure)
 	return -int32(code)

@@ -93,7 +93,7 @@ func (a *args) capability(x *execution) wasmatrix.CapabilityID {
 	if a.err != nil {
 		return ""
 	}
-	if h := x.hold(); string(b) != string(h.named) {
+	if h := x.hold(); len(b) == 0 || string(b) != string(h.named) {
 		id := wasmatrix.CapabilityID(b)
 		if id.Validate() != nil {
 			a.fail(errCapabilityID)

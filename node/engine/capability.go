@@ -21,15 +21,15 @@ import (
 // not be touched after the method has returned. Errors reach the guest as the
 // table of this file says.
 type Capabilities interface {
-	KVGet(ctx context.Context, cap wasmatrix.CapabilityID, key string) (capability.Entry, bool, error)
-	KVSet(ctx context.Context, cap wasmatrix.CapabilityID, key string, value []byte, o capability.SetOptions) (revision uint64, err error)
-	KVDelete(ctx context.Context, cap wasmatrix.CapabilityID, key string) (bool, error)
-	KVList(ctx context.Context, cap wasmatrix.CapabilityID, q capability.ListQuery) (capability.Page, error)
+	KVGet(ctx context.Context, id wasmatrix.CapabilityID, key string) (capability.Entry, bool, error)
+	KVSet(ctx context.Context, id wasmatrix.CapabilityID, key string, value []byte, o capability.SetOptions) (revision uint64, err error)
+	KVDelete(ctx context.Context, id wasmatrix.CapabilityID, key string) (bool, error)
+	KVList(ctx context.Context, id wasmatrix.CapabilityID, q capability.ListQuery) (capability.Page, error)
 	// HTTPOpen begins a request that ctx bounds until it is closed.
-	HTTPOpen(ctx context.Context, cap wasmatrix.CapabilityID, r *capability.Request) (capability.Exchange, error)
-	Publish(ctx context.Context, cap wasmatrix.CapabilityID, topic string, data []byte) error
+	HTTPOpen(ctx context.Context, id wasmatrix.CapabilityID, r *capability.Request) (capability.Exchange, error)
+	Publish(ctx context.Context, id wasmatrix.CapabilityID, topic string, data []byte) error
 	// Subscribe makes a subscription that ctx bounds until it is closed.
-	Subscribe(ctx context.Context, cap wasmatrix.CapabilityID, topic, group string) (capability.Subscription, error)
+	Subscribe(ctx context.Context, id wasmatrix.CapabilityID, topic, group string) (capability.Subscription, error)
 }
 
 // errorOf is what guests are told for each code; ErrFailed for those that are not

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -141,7 +142,7 @@ func TestNoFunctionReachesBeyondTheMemory(t *testing.T) {
 func TestNoMemoryToNameIsBeyondAllOfIt(t *testing.T) {
 	t.Parallel()
 	a := &args{p: make([]uint64, 9)}
-	if a.buffer(); a.err != error(errBounds) {
+	if a.buffer(); !errors.Is(a.err, errBounds) {
 		t.Errorf("error %v", a.err)
 	}
 }
@@ -221,7 +222,9 @@ func FuzzABI(f *testing.F) {
 		if n := after.TotalAlloc - before.TotalAlloc; n > most*(16<<20) {
 			t.Errorf("%d bytes were allocated", n)
 		}
-		<-done // the call is answered, however it ended
+		if err := <-done; err != nil && exit.Kind == Cancelled { // it is answered, however it ended
+			t.Errorf("told %v", err)
+		}
 	})
 }
 

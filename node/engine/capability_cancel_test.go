@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tetratelabs/wazero/sys"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
@@ -84,6 +86,31 @@ func TestWhoWaitsIsEnded(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestEveryFunctionIsASafePoint for who has had the core for a slice, whatever it
+// is called with.
+func TestEveryFunctionIsASafePoint(t *testing.T) {
+	e := newEngine(t, Config{})
+	m := load(t, e, testModule(t, "abi"))
+	for i := range hostFunctions {
+		ctx, cancel := context.WithCancel(t.Context())
+		x := m.newExecution(ctx, &RunConfig{})
+		if err := x.enter(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		x.resumed = time.Now().Add(-time.Second)
+		func() {
+			defer func() {
+				if exit, ok := recover().(*sys.ExitError); !ok || exit.ExitCode() != sys.ExitCodeContextCanceled {
+					t.Errorf("%s went on", hostFunctions[i].name)
+				}
+			}()
+			hostFunctions[i].call(x, nil, make([]uint64, 9))
+		}()
+		x.end(&Exit{})
 	}
 }
 

@@ -3,10 +3,10 @@ package engine
 import (
 	"context"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -25,7 +25,7 @@ func TestHTTP(t *testing.T) {
 		r.do(abi.OutputWrite, buf, 10), r.do(abi.HTTPHeader, 1, buf, 100), r.do(abi.OutputWrite, buf, 25), r.do(abi.HTTPClose, 1))
 	q := w.requests[0]
 	header := []capability.Field{{Name: "Accept", Value: "a, b"}, {Name: "X-Empty"}, {Name: "X-Colon", Value: "a:b"}}
-	if q.Method != "POST" || q.URL != "http://host/path" || q.Timeout != 1500*time.Millisecond || !slices.Equal(q.Header, header) {
+	if q.Method != http.MethodPost || q.URL != "http://host/path" || q.Timeout != 1500*time.Millisecond || !slices.Equal(q.Header, header) {
 		t.Errorf("requested %+v", q)
 	}
 	if w.open() != 0 {
@@ -92,12 +92,24 @@ func TestResponsesThatBreakOff(t *testing.T) {
 	broken := wasmatrix.Errorf(wasmatrix.CodeCommunication, "broken off")
 	w.reply = func([]byte) (*capability.Response, io.Reader) {
 		return &capability.Response{Status: 206, Header: []capability.Field{{Name: "Long", Value: strings.Repeat("x", abi.MaxHeader)}}},
-			iotest.DataErrReader(io.MultiReader(strings.NewReader("some"), iotest.ErrReader(broken)))
+			&breaks{"some", broken}
 	}
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	r.want("some", []int32{1, 206, -int32(abi.ErrTooLarge), 4, -int32(abi.ErrFailed), -int32(abi.ErrFailed), 0}, r.do(abi.HTTPOpen, "web", "GET", "http://host/", "", 0),
 		r.do(abi.HTTPSend, 1), r.do(abi.HTTPHeader, 1, buf, 10), r.do(abi.HTTPRead, 1, buf, 10), r.do(abi.HTTPRead, 1, buf, 10),
 		r.do(abi.HTTPRead, 1, buf, 10), r.do(abi.OutputWrite, buf, 4))
+}
+
+// breaks gives a text together with an error, and then nothing but the end.
+type breaks struct {
+	text string
+	err  error
+}
+
+func (b *breaks) Read(p []byte) (int, error) {
+	n, err := copy(p, b.text), b.err
+	b.text, b.err = "", io.EOF
+	return n, err
 }
 
 // TestRequestsOutliveTheirInvocation, and end with the run.

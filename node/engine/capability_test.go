@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,7 @@ func TestKV(t *testing.T) {
 	r.put(rev, []byte("12345678"))
 	r.want(revision(0), []int32{-int32(abi.ErrNotFound), 0}, r.do(abi.KVGet, "a", "k", buf, 100, rev), peek(rev, 8))
 	r.want(revision(1), []int32{0, 0}, r.do(abi.KVCAS, "a", "k", 0, "one", 0, rev), peek(rev, 8))
+	r.put(rev, []byte("12345678"))
 	r.want(revision(1), []int32{-int32(abi.ErrConflict), 0}, r.do(abi.KVCAS, "a", "k", 0, "two", 0, rev), peek(rev, 8))
 	r.want(revision(2), []int32{0, 0}, r.do(abi.KVCAS, "a", "k", 1, "two", 2500, rev), peek(rev, 8))
 	r.want("two"+revision(2), []int32{3, 0, 0}, r.do(abi.KVGet, "a", "k", buf, 100, rev), peek(buf, 3), peek(rev, 8))
@@ -68,6 +70,29 @@ func TestKV(t *testing.T) {
 	if got := w.called(); !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}
+}
+
+func TestKeysThatAreMalformed(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
+	no := -int32(abi.ErrInvalid)
+	for _, key := range []string{"", "\xff", "cut \xe2\x82", strings.Repeat("k", abi.MaxKey+1)} {
+		r.want("", []int32{no, no, no, no}, r.do(abi.KVGet, "kv", key, buf, 0, 0), r.do(abi.KVSet, "kv", key, "", 0, 0),
+			r.do(abi.KVCAS, "kv", key, 0, "", 0, 0), r.do(abi.KVDelete, "kv", key))
+		if key != "" {
+			r.want("", []int32{no, no}, r.do(abi.KVList, "kv", key, "", 0, buf, 0), r.do(abi.KVList, "kv", "", key, 0, buf, 0))
+		}
+	}
+	for _, id := range []string{"", "a b", "\xff", ".a", strings.Repeat("a", abi.MaxCapabilityID+1)} {
+		r.want("", []int32{no, no}, r.do(abi.KVGet, id, "k", buf, 0, 0), r.do(abi.HTTPOpen, id, "GET", "http://host/", "", 0))
+	}
+	r.want("", []int32{no, no}, r.do(abi.KVSet, "kv", "k", "", -1, 0), r.do(abi.KVCAS, "kv", "k", 0, "", 1<<62, 0))
+	if got := w.called(); len(got) > 0 {
+		t.Errorf("called %q", got)
+	}
+	// The longest, of any characters.
+	r.want("", []int32{0}, r.do(abi.KVSet, strings.Repeat("a", abi.MaxCapabilityID), "\x00\n"+strings.Repeat("水", abi.MaxKey/3-1), "", 0, 0))
 }
 
 // page reads what kv_list gives.
@@ -269,6 +294,9 @@ func TestBeginningsMayCall(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi_begin"), RunConfig{Capabilities: w})
+	if res, err := r.call("said"); err != nil || res.Results[0].Text != strconv.Itoa(len(errCapabilityID.text)) || res.Results[1].Text != "0" {
+		t.Errorf("said %v, %v", texts(res), err)
+	}
 	if res, err := r.call("told"); err != nil || strings.Join(texts(res), " ") != "i32 0 i32 0 i32 1" {
 		t.Errorf("told %v, %v", texts(res), err)
 	}

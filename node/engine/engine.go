@@ -119,8 +119,8 @@ func New(cfg Config) (*Engine, error) {
 
 		messageTime: cmp.Or(cfg.MessageTime, defaultMessageTime),
 
-		modules:   make(map[wasmatrix.Digest]*shared),
-		idle:      list.New(),
+		modules: make(map[wasmatrix.Digest]*shared),
+		idle:    list.New(),
 	}
 	e.runtime = wazero.NewRuntimeWithConfig(ctx, compile.RuntimeConfig().WithCompilationCache(cache))
 	if err := e.provideHost(ctx); err != nil {

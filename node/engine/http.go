@@ -22,7 +22,7 @@ type exchange struct {
 
 func (e *exchange) close() {
 	e.cancel()
-	_ = e.Exchange.Close() // nobody is left who could do something about it
+	_ = e.Close() // nobody is left who could do something about it
 }
 
 // lasting makes a context for what is opened by a call and goes on after it. Until

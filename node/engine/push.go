@@ -31,7 +31,6 @@ func takesMessages(x *execution, mod api.Module) bool {
 type pump struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
-	closed bool   // that the guest wants no more; of the goroutine of the run
 	lost   uint64 // messages for which there was no core; of the goroutine of the run
 }
 
@@ -72,8 +71,8 @@ func (h *held) pump(ctx context.Context, s *subscription) *pump {
 	return p
 }
 
+// close returns when nothing is on its way any more.
 func (p *pump) close() {
-	p.closed = true
 	p.cancel()
 	<-p.ended
 }
@@ -105,9 +104,6 @@ func (s *shared) serveMessages(x *execution, mod api.Module, calls <-chan *Call)
 
 // push has the guest take a message.
 func (s *shared) push(x *execution, mod api.Module, m pushed) (exit Exit, ended bool) {
-	if m.from.closed {
-		return Exit{}, false
-	}
 	m.Dropped += m.from.lost
 	m.from.lost = 0
 	return s.invoke(x, mod, &Call{
