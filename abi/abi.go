@@ -4,8 +4,14 @@
 //
 // All parameters and results are i32 unless said otherwise. Pointers and lengths
 // are unsigned; a pair of them names bytes of the guest's memory, and is checked
-// before anything is read, written or allocated. A result below zero is an
-// [Error], negated, and then nothing was done unless the error says so.
+// before anything is read, written or allocated. Integers in memory are
+// little-endian. A result below zero is an [Error], negated, and then nothing was
+// done unless the error says so.
+//
+// Names (capability IDs, keys, prefixes, topics, groups, methods) are UTF-8, and
+// one that is too long or malformed is ErrInvalid. Contents (values, messages,
+// URLs, headers, pieces, output) that are too long are ErrTooLarge. A buffer may
+// have any length, also 0.
 package abi
 
 // Module is the name under which guests import the functions of this package.
@@ -35,10 +41,13 @@ const (
 	VersionFunc = "abi_version"
 	// ResultRead (offset, ptr, len) copies of the last result that a call has
 	// given in full or in part, and returns how many bytes it copied; 0 is its end.
-	// The next call that gives a result replaces it.
+	// The next call that gives a result replaces it, and so does the end of the
+	// invocation, by none. Results are what KVGet, KVList, HTTPHeader and MsgReceive
+	// give.
 	ResultRead = "result_read"
 	// ErrorRead (ptr, len) copies a sentence for people about the last call that
-	// failed, and returns the length of all of it.
+	// failed within the invocation, as far as it fits, and returns the length of all
+	// of it, at most MaxErrorText.
 	ErrorRead = "error_read"
 )
 
@@ -48,10 +57,11 @@ const (
 const (
 	// KVGet (cap, cap_len, key, key_len, buf, buf_len, rev) returns the length of
 	// the value, or ErrNotFound. Where rev is not 0, the u64 there becomes the
-	// entry's revision.
+	// entry's revision, with ErrNotFound 0: what KVCAS expects then.
 	KVGet = "kv_get"
 	// KVSet (cap, cap_len, key, key_len, value, value_len, ttl i64, rev) returns
-	// 0. The entry lives for ttl milliseconds; 0 is for ever.
+	// 0. The entry lives for ttl milliseconds; 0 is for ever. Where rev is not 0, the
+	// u64 there becomes the entry's revision.
 	KVSet = "kv_set"
 	// KVCAS (cap, cap_len, key, key_len, expect i64, value, value_len, ttl i64,
 	// rev) is KVSet if the entry's revision is expect; 0 expects that there is
@@ -64,7 +74,8 @@ const (
 	// buf_len) returns the length of a page: the keys that begin with prefix and
 	// come after after in order of bytes, at most limit of them; 0 is as many as
 	// the host gives. A page is u32 count, u32 1 if more follow or 0, and then each
-	// key as u32 length and bytes. Integers are little-endian.
+	// key as u32 length and bytes. It has at most MaxValue bytes and MaxListLimit
+	// keys, and may have fewer than limit and yet be followed by more.
 	KVList = "kv_list"
 )
 
@@ -78,7 +89,8 @@ const (
 	HTTPOpen = "http_open"
 	// HTTPWrite (handle, ptr, len) sends the next piece of the body. It blocks
 	// until the piece is on its way, and returns 0. A request with a
-	// "Content-Length" header is sent so, and any other in chunks.
+	// "Content-Length" header is sent so, and any other in chunks. After an error
+	// HTTPSend may still give a response: some servers answer before they have all.
 	HTTPWrite = "http_write"
 	// HTTPSend (handle) ends the body, waits for the response and returns its
 	// status.
@@ -86,8 +98,8 @@ const (
 	// HTTPHeader (handle, buf, buf_len) returns the length of the response's
 	// header, in the form of HTTPOpen.
 	HTTPHeader = "http_header"
-	// HTTPRead (handle, buf, buf_len) reads of the response's body, and returns
-	// how many bytes it has read; 0 is its end.
+	// HTTPRead (handle, buf, buf_len) waits for bytes of the response's body, and
+	// returns how many it has read, at most MaxPiece; 0 is its end, or that of the buffer.
 	HTTPRead = "http_read"
 	// HTTPClose (handle) ends a request, also one that is under way. It returns 0.
 	HTTPClose = "http_close"
@@ -106,7 +118,7 @@ const (
 	MsgSubscribe = "msg_subscribe"
 	// MsgReceive (handle, timeout i64, buf, buf_len) waits for a message, for
 	// timeout milliseconds or, below 0, for as long as it takes, and returns its
-	// length, or ErrTimeout. A message is u32 count of messages that were dropped
+	// length, or ErrTimeout. 0 takes one that has come already. A message is u32 count of messages that were dropped
 	// before it, because the guest was slow, u32 length of the topic, the topic,
 	// and the data to the end.
 	MsgReceive = "msg_receive"
@@ -118,24 +130,31 @@ const (
 const (
 	SubscribePull = 0 // by MsgReceive
 	// SubscribePush calls what a reactor exports as OnMessage for each, as an
-	// invocation whose input is the message.
+	// invocation whose input is the message in the form of MsgReceive. What it
+	// returns and its output are for nobody. As any invocation it ends the instance
+	// by a trap, or when it takes longer than the node allows.
 	SubscribePush = 1
 )
 
-// OnMessage () -> i32 is what a reactor exports to have messages pushed.
+// OnMessage () -> i32 is what a reactor exports to have messages pushed. Of
+// modules without it, and of commands, SubscribePush is ErrInvalid.
 const OnMessage = "wasmatrix_on_message"
 
 // Bounds of what is handed over in one call, in bytes.
 const (
 	MaxCapabilityID = 64
-	MaxKey          = 1024
+	MaxKey          = 1024 // and of a prefix; 1 is the least of a key
 	MaxValue        = 1 << 20
 	MaxMessage      = 1 << 20
+	MaxTopic        = 255
+	MaxGroup        = 64
+	MaxMethod       = 32
 	MaxURL          = 8 << 10
 	MaxHeader       = 64 << 10
 	MaxPiece        = 1 << 20 // of a body
 	MaxListLimit    = 10_000  // keys
 	MaxOpen         = 64      // requests and subscriptions of one instance that are open at a time
+	MaxErrorText    = 512
 )
 
 // Error is what a host function returns, negated, in place of a result.

@@ -74,7 +74,7 @@ func (f *hostFunction) call(ctx context.Context, mod api.Module, stack []uint64)
 // guest gets it.
 func (x *execution) refuse(err error) int32 {
 	code, text := explain(err)
-	x.hold().failure = wasmatrix.BoundText(text, maxFailure)
+	x.hold().failure = wasmatrix.BoundText(text, abi.MaxErrorText)
 	return -int32(code)
 }
 

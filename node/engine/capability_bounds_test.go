@@ -37,11 +37,11 @@ var shapes = map[rune]shape{
 	'k': {"key", 1, abi.MaxKey, abi.ErrInvalid},
 	'p': {"", 0, abi.MaxKey, abi.ErrInvalid},
 	'v': {"value", 0, abi.MaxValue, abi.ErrTooLarge},
-	'm': {"GET", 1, maxMethod, abi.ErrInvalid},
+	'm': {"GET", 1, abi.MaxMethod, abi.ErrInvalid},
 	'u': {"http://host/", 0, abi.MaxURL, abi.ErrTooLarge},
 	'H': {"A: b\n", 0, abi.MaxHeader, abi.ErrTooLarge},
-	'T': {"topic", 1, maxTopic, abi.ErrInvalid},
-	'g': {"", 0, abi.MaxCapabilityID, abi.ErrInvalid},
+	'T': {"topic", 1, abi.MaxTopic, abi.ErrInvalid},
+	'g': {"", 0, abi.MaxGroup, abi.ErrInvalid},
 	'b': {strings.Repeat(" ", 100), 0, 1 << 32, 0},
 }
 

@@ -7,9 +7,6 @@ import (
 	"github.com/wasmatrix/wasmatrix/abi"
 )
 
-// maxFailure bounds what error_read gives, in bytes.
-const maxFailure = 512
-
 // held is what the host keeps for a guest from one call to the next. It is made
 // when first needed, and dropped between invocations where nothing is open, so
 // that idle instances have none. At most it is one result, of abi.MaxMessage and a

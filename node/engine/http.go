@@ -38,7 +38,7 @@ func (x *execution) lasting() (ctx context.Context, cancel context.CancelFunc, s
 
 func httpOpen(x *execution, a *args) (int32, error) {
 	id := a.capability(x)
-	r := &capability.Request{Method: a.text("the method", 1, maxMethod)}
+	r := &capability.Request{Method: a.text("the method", 1, abi.MaxMethod)}
 	url := a.bytes(abi.MaxURL, errTooLarge)
 	header := a.bytes(abi.MaxHeader, errTooLarge)
 	r.Timeout = a.duration("the timeout", false)
@@ -68,8 +68,6 @@ func httpOpen(x *execution, a *args) (int32, error) {
 	x.back()
 	return n, nil
 }
-
-const maxMethod = 32 // bytes
 
 var (
 	errRequest   = &refusal{abi.ErrInvalid, "the method is not a token of HTTP, or the URL is empty or has characters that are not allowed in one"}

@@ -25,11 +25,8 @@ func msgPublish(x *execution, a *args) (int32, error) {
 	return 0, err
 }
 
-// maxTopic is what text reads before the topic is looked at, in bytes.
-const maxTopic = 255
-
 func (a *args) topic(wildcards bool) string {
-	s := a.text("the topic", 1, maxTopic)
+	s := a.text("the topic", 1, abi.MaxTopic)
 	if a.err == nil {
 		a.err = wasmatrix.ValidateTopic(s, wildcards)
 	}
@@ -49,7 +46,7 @@ func (s *subscription) close() {
 }
 
 func msgSubscribe(x *execution, a *args) (int32, error) {
-	id, topic, group, mode := a.capability(x), a.topic(true), a.text("the group", 0, abi.MaxCapabilityID), a.u32()
+	id, topic, group, mode := a.capability(x), a.topic(true), a.text("the group", 0, abi.MaxGroup), a.u32()
 	if a.err == nil && group != "" {
 		a.err = wasmatrix.ValidateName("group", group)
 	}
