@@ -55,6 +55,7 @@ type Config struct {
 type Client struct {
 	Instances    apiconnect.InstanceServiceClient
 	Capabilities apiconnect.CapabilityServiceClient
+	Providers    apiconnect.ProviderServiceClient
 	Modules      apiconnect.ModuleServiceClient
 	Nodes        apiconnect.NodeServiceClient
 	Events       apiconnect.EventServiceClient
@@ -113,6 +114,7 @@ func New(c Config) (*Client, error) {
 	opts := append(slices.Clone(c.Options), connect.WithInterceptors(cl.retrier))
 	cl.Instances = apiconnect.NewInstanceServiceClient(h, baseURL, opts...)
 	cl.Capabilities = apiconnect.NewCapabilityServiceClient(h, baseURL, opts...)
+	cl.Providers = apiconnect.NewProviderServiceClient(h, baseURL, opts...)
 	cl.Modules = apiconnect.NewModuleServiceClient(h, baseURL, opts...)
 	cl.Nodes = apiconnect.NewNodeServiceClient(h, baseURL, opts...)
 	cl.Events = apiconnect.NewEventServiceClient(h, baseURL, opts...)
