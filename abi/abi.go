@@ -118,9 +118,10 @@ const (
 	MsgSubscribe = "msg_subscribe"
 	// MsgReceive (handle, timeout i64, buf, buf_len) waits for a message, for
 	// timeout milliseconds or, below 0, for as long as it takes, and returns its
-	// length, or ErrTimeout. 0 takes one that has come already. A message is u32 count of messages that were dropped
-	// before it, because the guest was slow, u32 length of the topic, the topic,
-	// and the data to the end.
+	// length, or ErrTimeout. 0 takes one that has come already. A message is u32
+	// handle of the subscription, u32 count of messages that were dropped before
+	// it, because the guest was slow, u32 length of the topic, the topic, and the
+	// data to the end.
 	MsgReceive = "msg_receive"
 	// MsgUnsubscribe (handle) ends a subscription. It returns 0.
 	MsgUnsubscribe = "msg_unsubscribe"

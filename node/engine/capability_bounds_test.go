@@ -14,6 +14,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
+	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
 // pairs are the parameters of each function that names memory, in the words of
@@ -52,7 +53,7 @@ const memorySize = 40 << 16
 // contract are refused, and nothing is called.
 func TestNoFunctionReachesBeyondTheMemory(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	const first, each = 0x10000, 0x100
 	place := map[rune]int{}
@@ -110,9 +111,9 @@ func TestNoFunctionReachesBeyondTheMemory(t *testing.T) {
 			}
 		}
 		r.put(first, texts) // of which a buffer may have taken the place
-		before := len(w.called())
+		before := len(w.Called())
 		told, _ := r.script(r.do(name, args...))
-		reached := len(w.called()) > before
+		reached := len(w.Called()) > before
 		got, within := told[0], ptr+n <= memorySize
 		s := shapes[rune(kinds[odd])]
 		long := kinds[odd] != 'r' && (n > s.most || n < s.least)
@@ -152,7 +153,7 @@ func TestNoMemoryToNameIsBeyondAllOfIt(t *testing.T) {
 // the guest reads.
 func TestTheMemoryStaysWhereItIsDuringACall(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	data := strings.Repeat("0123456789", abi.MaxPiece/10)
 	r.put(0x10000, []byte(data))
@@ -201,12 +202,12 @@ func FuzzABI(f *testing.F) {
 			Invocation: wasmatrix.Invocation{Function: "script", Data: steps, Bytes: true}, Deadline: time.Now().Add(time.Minute),
 			Begin: func() bool { return true }, Done: func(_ wasmatrix.InvocationResult, err error) { done <- err },
 		}
-		w := newWorld()
+		w := nodetest.NewWorld()
 		answered := make(chan error, 1)
 		ctx, cancel := contextUntil(answered, t)
 		go func() {
 			err := <-done
-			if slices.ContainsFunc(w.called(), func(call string) bool { return strings.HasPrefix(call, "subscribe") }) {
+			if slices.ContainsFunc(w.Called(), func(call string) bool { return strings.HasPrefix(call, "subscribe") }) {
 				time.Sleep(time.Millisecond) // for what is pushed
 			}
 			answered <- err

@@ -11,6 +11,7 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
 // TestWhoWaitsIsEnded: in the middle of every function that waits, by the end of
@@ -47,9 +48,9 @@ func TestWhoWaitsIsEnded(t *testing.T) {
 		for _, how := range []string{"run", "deadline of the run", "deadline of the invocation"} {
 			t.Run(tt.call+"/"+how, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld()
+				w := nodetest.NewWorld()
 				waiting := make(chan struct{}, 1)
-				w.before = func(ctx context.Context, call string) error {
+				w.Before = func(ctx context.Context, call string) error {
 					if name, _, _ := strings.Cut(call, " "); name != tt.call {
 						return nil
 					}
@@ -81,8 +82,8 @@ func TestWhoWaitsIsEnded(t *testing.T) {
 				if a := <-done; a.err == nil {
 					t.Errorf("the caller is told %+v", a.result)
 				}
-				if w.open() != 0 {
-					t.Errorf("%d are open", w.open())
+				if w.Open() != 0 {
+					t.Errorf("%d are open", w.Open())
 				}
 			})
 		}
@@ -118,8 +119,8 @@ func TestEveryFunctionIsASafePoint(t *testing.T) {
 // copied, come by at safe points as any other does.
 func TestFloodsOfCallsEnd(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.entries["key"] = capability.Entry{Value: make([]byte, abi.MaxValue)}
+	w := nodetest.NewWorld()
+	w.Put("key", string(make([]byte, abi.MaxValue)))
 	e := newEngine(t, Config{Cores: 1})
 	for _, function := range []string{"flood", "copy"} {
 		r := runModule(t, e, testModule(t, "abi"), RunConfig{Capabilities: w})

@@ -12,24 +12,25 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
 func TestHTTP(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	r.want("hello body"+"X-Echo: yes\r\nLength: 10\r\n", []int32{1, 0, 0, 200, 4, 6, 0, 0, 0, 25, 0, 0},
 		r.do(abi.HTTPOpen, "web", "POST", "http://host/path", "Accept: a, b\r\nX-Empty:\nX-Colon: a:b \n", 1500),
 		r.do(abi.HTTPWrite, 1, "hello "), r.do(abi.HTTPWrite, 1, "body"), r.do(abi.HTTPSend, 1),
 		r.do(abi.HTTPRead, 1, buf, 4), r.do(abi.HTTPRead, 1, buf+4, 100), r.do(abi.HTTPRead, 1, buf+10, 100), r.do(abi.HTTPRead, 1, buf+10, 100),
 		r.do(abi.OutputWrite, buf, 10), r.do(abi.HTTPHeader, 1, buf, 100), r.do(abi.OutputWrite, buf, 25), r.do(abi.HTTPClose, 1))
-	q := w.requests[0]
+	q := w.Requests()[0]
 	header := []capability.Field{{Name: "Accept", Value: "a, b"}, {Name: "X-Empty"}, {Name: "X-Colon", Value: "a:b"}}
 	if q.Method != http.MethodPost || q.URL != "http://host/path" || q.Timeout != 1500*time.Millisecond || !slices.Equal(q.Header, header) {
 		t.Errorf("requested %+v", q)
 	}
-	if w.open() != 0 {
-		t.Errorf("%d are open", w.open())
+	if w.Open() != 0 {
+		t.Errorf("%d are open", w.Open())
 	}
 	no := -int32(abi.ErrHandle)
 	r.want("", []int32{no, no, no, no, no, no}, r.do(abi.HTTPWrite, 1, "x"), r.do(abi.HTTPSend, 1), r.do(abi.HTTPHeader, 1, buf, 1),
@@ -39,7 +40,7 @@ func TestHTTP(t *testing.T) {
 // TestHTTPInTheWrongOrder.
 func TestHTTPInTheWrongOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	no := -int32(abi.ErrInvalid)
 	r.want("", []int32{1, no, no, 200, no, 200, 0, 0}, r.do(abi.HTTPOpen, "web", "GET", "http://host/", "", 0),
@@ -50,7 +51,7 @@ func TestHTTPInTheWrongOrder(t *testing.T) {
 // TestRequestsThatAreMalformed are refused before anybody is asked.
 func TestRequestsThatAreMalformed(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	const url = "http://host/"
 	for _, tt := range []struct{ method, url, header string }{
@@ -80,7 +81,7 @@ func TestRequestsThatAreMalformed(t *testing.T) {
 		}
 	}
 	r.want("", []int32{-int32(abi.ErrInvalid), -int32(abi.ErrInvalid)}, r.do(abi.HTTPOpen, "web", "GET", url, "", -1), r.do(abi.HTTPOpen, "web", "GET", url, "", 1<<62))
-	if got := w.called(); len(got) > 0 {
+	if got := w.Called(); len(got) > 0 {
 		t.Errorf("called %q", got)
 	}
 }
@@ -88,9 +89,9 @@ func TestRequestsThatAreMalformed(t *testing.T) {
 // TestResponsesThatBreakOff: what came is given, and then the error, which stays.
 func TestResponsesThatBreakOff(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	broken := wasmatrix.Errorf(wasmatrix.CodeCommunication, "broken off")
-	w.reply = func([]byte) (*capability.Response, io.Reader) {
+	w.Reply = func(*capability.Request, []byte) (*capability.Response, io.Reader) {
 		return &capability.Response{Status: 206, Header: []capability.Field{{Name: "Long", Value: strings.Repeat("x", abi.MaxHeader)}}},
 			&breaks{"some", broken}
 	}
@@ -115,9 +116,9 @@ func (b *breaks) Read(p []byte) (int, error) {
 // TestRequestsOutliveTheirInvocation, and end with the run.
 func TestRequestsOutliveTheirInvocation(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	var contexts []context.Context
-	w.before = func(ctx context.Context, call string) error {
+	w.Before = func(ctx context.Context, call string) error {
 		if strings.HasPrefix(call, "open") {
 			contexts = append(contexts, ctx)
 		}
@@ -132,15 +133,15 @@ func TestRequestsOutliveTheirInvocation(t *testing.T) {
 		t.Errorf("the contexts of the open one and the closed one: %v, %v", contexts[0].Err(), contexts[1].Err())
 	}
 	r.end(errTest)
-	if contexts[0].Err() == nil || w.open() != 0 {
-		t.Errorf("%v, %d are open", contexts[0].Err(), w.open())
+	if contexts[0].Err() == nil || w.Open() != 0 {
+		t.Errorf("%v, %d are open", contexts[0].Err(), w.Open())
 	}
 }
 
 // TestHandlesAreBounded, of both kinds together, and are not taken for one another.
 func TestHandlesAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	open, subscribe := r.do(abi.HTTPOpen, "web", "GET", "http://host/", "", 0), r.do(abi.MsgSubscribe, "msg", "a", "", 0)
 	push := r.do(abi.MsgSubscribe, "msg", "a", "", 1)
@@ -152,16 +153,16 @@ func TestHandlesAreBounded(t *testing.T) {
 	r.want("", want, steps...)
 	full, no := -int32(abi.ErrLimit), -int32(abi.ErrHandle)
 	r.want("", []int32{full, full, full}, open, subscribe, push)
-	if n := len(w.called()); n < abi.MaxOpen || w.open() != abi.MaxOpen {
-		t.Errorf("%d calls, %d open", n, w.open())
+	if n := len(w.Called()); n < abi.MaxOpen || w.Open() != abi.MaxOpen {
+		t.Errorf("%d calls, %d open", n, w.Open())
 	}
 	r.want("", []int32{no, no, no, no, no, no, no}, r.do(abi.MsgReceive, 1, 0, buf, 1), r.do(abi.MsgUnsubscribe, 1), r.do(abi.HTTPClose, 2), r.do(abi.HTTPSend, 2),
 		r.do(abi.HTTPRead, 3, buf, 1), r.do(abi.MsgReceive, 3, 0, buf, 1), r.do(abi.HTTPClose, -1))
 	r.want("", []int32{0, 0, 0, no}, r.do(abi.HTTPClose, 1), r.do(abi.MsgUnsubscribe, 2), r.do(abi.MsgUnsubscribe, 3), r.do(abi.MsgUnsubscribe, 3))
 	r.want("", []int32{abi.MaxOpen + 1, abi.MaxOpen + 2, abi.MaxOpen + 3, full}, open, open, open, open)
 	r.end(errTest)
-	if w.open() != 0 {
-		t.Errorf("%d are open after the end", w.open())
+	if w.Open() != 0 {
+		t.Errorf("%d are open after the end", w.Open())
 	}
 }
 

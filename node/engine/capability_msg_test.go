@@ -10,98 +10,100 @@ import (
 
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
-func layout(dropped uint32, topic, data string) string {
-	b := binary.LittleEndian.AppendUint32(nil, dropped)
+func layout(handle, dropped uint32, topic, data string) string {
+	b := binary.LittleEndian.AppendUint32(nil, handle)
+	b = binary.LittleEndian.AppendUint32(b, dropped)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(topic)))
 	return string(b) + topic + data
 }
 
 func TestMessagesArePulled(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
-	out := w.listen("out")
+	out := w.Listen("out")
 	r.want("", []int32{0, 1}, r.do(abi.MsgPublish, "msg", "out", "data"), r.do(abi.MsgSubscribe, "msg", "in.*", "workers", 0))
 	if m := <-out; m.Topic != "out" || string(m.Data) != "data" {
 		t.Errorf("published %+v", m)
 	}
-	if got, want := w.called(), []string{"publish msg", "subscribe msg workers"}; !slices.Equal(got, want) {
+	if got, want := w.Called(), []string{"publish msg", "subscribe msg workers"}; !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}
 	// In a later invocation than the one that subscribed.
-	w.message("in.*", capability.Message{Topic: "in.a", Data: []byte("one"), Dropped: 3})
-	w.message("in.*", capability.Message{Topic: "in.b", Data: []byte("two"), Dropped: math.MaxUint64})
-	w.message("in.*", capability.Message{Topic: "in.c", Data: make([]byte, abi.MaxMessage+1), Dropped: 2})
-	w.message("in.*", capability.Message{Topic: "in.d"})
+	w.Message("in.*", capability.Message{Topic: "in.a", Data: []byte("one"), Dropped: 3})
+	w.Message("in.*", capability.Message{Topic: "in.b", Data: []byte("two"), Dropped: math.MaxUint64})
+	w.Message("in.*", capability.Message{Topic: "in.c", Data: make([]byte, abi.MaxMessage+1), Dropped: 2})
+	w.Message("in.*", capability.Message{Topic: "in.d"})
 	late := -int32(abi.ErrTimeout)
-	r.want(layout(3, "in.a", "one")+layout(math.MaxUint32, "in.b", "two")+layout(3, "in.d", ""), []int32{15, 0, 15, 15, 0, 12, 0, late, late},
-		r.do(abi.MsgReceive, 1, 0, buf, 100), r.do(abi.OutputWrite, buf, 15),
-		r.do(abi.MsgReceive, 1, -1, buf, 0), r.do(abi.ResultRead, 0, buf, 100), r.do(abi.OutputWrite, buf, 15),
-		r.do(abi.MsgReceive, 1, 60_000, buf, 100), r.do(abi.OutputWrite, buf, 12), // what is too long is a lost one
+	r.want(layout(1, 3, "in.a", "one")+layout(1, math.MaxUint32, "in.b", "two")+layout(1, 3, "in.d", ""), []int32{19, 0, 19, 19, 0, 16, 0, late, late},
+		r.do(abi.MsgReceive, 1, 0, buf, 100), r.do(abi.OutputWrite, buf, 19),
+		r.do(abi.MsgReceive, 1, -1, buf, 0), r.do(abi.ResultRead, 0, buf, 100), r.do(abi.OutputWrite, buf, 19),
+		r.do(abi.MsgReceive, 1, 60_000, buf, 100), r.do(abi.OutputWrite, buf, 16), // what is too long is a lost one
 		r.do(abi.MsgReceive, 1, 0, buf, 100), r.do(abi.MsgReceive, 1, 20, buf, 100))
-	w.message("in.*", capability.Message{Topic: "over"})
+	w.Message("in.*", capability.Message{Topic: "over"})
 	r.want("", []int32{-int32(abi.ErrUnavailable), 0, -int32(abi.ErrHandle)}, r.do(abi.MsgReceive, 1, -1, buf, 1), r.do(abi.MsgUnsubscribe, 1), r.do(abi.MsgUnsubscribe, 1))
-	if w.open() != 0 {
-		t.Errorf("%d are open", w.open())
+	if w.Open() != 0 {
+		t.Errorf("%d are open", w.Open())
 	}
 }
 
 func TestTopicsThatAreMalformed(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	no := -int32(abi.ErrInvalid)
 	r.want("", []int32{no, no, no, no, no}, r.do(abi.MsgPublish, "msg", "a.*", ""), r.do(abi.MsgPublish, "msg", "", ""), r.do(abi.MsgPublish, "msg", "a..b", ""),
 		r.do(abi.MsgPublish, "msg", "a\xff", ""), r.do(abi.MsgPublish, "msg", strings.Repeat("a", 256), ""))
 	r.want("", []int32{no, no, no, no, no}, r.do(abi.MsgSubscribe, "msg", ">.a", "", 0), r.do(abi.MsgSubscribe, "msg", "a", "a group", 0),
 		r.do(abi.MsgSubscribe, "msg", "a", strings.Repeat("g", 65), 0), r.do(abi.MsgSubscribe, "msg", "a", "", 2), r.do(abi.MsgSubscribe, "", "a", "", 0))
-	if got := w.called(); len(got) > 0 {
+	if got := w.Called(); len(got) > 0 {
 		t.Errorf("called %q", got)
 	}
 }
 
 // pushedTo subscribes by a push, and returns what the guest publishes of each message.
-func pushedTo(t *testing.T, w *world, cfg RunConfig) (*reactor, <-chan capability.Message) {
+func pushedTo(t *testing.T, w *nodetest.World, cfg RunConfig) (*reactor, <-chan capability.Message) {
 	t.Helper()
 	cfg.Capabilities = w
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), cfg)
-	out := w.listen("pushed")
+	out := w.Listen("pushed")
 	r.want("", []int32{1}, r.do(abi.MsgSubscribe, "msg", "in", "", 1))
 	return r, out
 }
 
 func TestMessagesArePushed(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r, out := pushedTo(t, w, RunConfig{})
 	const n = 100
 	for i := range n {
-		w.message("in", capability.Message{Topic: "in", Data: []byte{byte(i), 0}, Dropped: uint64(i)})
+		w.Message("in", capability.Message{Topic: "in", Data: []byte{byte(i), 0}, Dropped: uint64(i)})
 	}
-	w.message("in", capability.Message{Topic: "in", Data: make([]byte, abi.MaxMessage+1), Dropped: 1})
-	w.message("in", capability.Message{Topic: "in", Data: []byte("last")})
+	w.Message("in", capability.Message{Topic: "in", Data: make([]byte, abi.MaxMessage+1), Dropped: 1})
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("last")})
 	for i := range n {
-		if m := <-out; string(m.Data) != layout(uint32(i), "in", string([]byte{byte(i), 0})) {
+		if m := <-out; string(m.Data) != layout(1, uint32(i), "in", string([]byte{byte(i), 0})) {
 			t.Errorf("message %d is %q", i, m.Data)
 		}
 	}
-	if m := <-out; string(m.Data) != layout(2, "in", "last") {
+	if m := <-out; string(m.Data) != layout(1, 2, "in", "last") {
 		t.Errorf("the last message is %q", m.Data)
 	}
 	// Calls go on beside it, and have nothing of it.
 	r.want("", []int32{abi.Version}, r.do(abi.VersionFunc))
 	r.end(errTest)
-	if w.open() != 0 {
-		t.Errorf("%d are open", w.open())
+	if w.Open() != 0 {
+		t.Errorf("%d are open", w.Open())
 	}
 }
 
 // TestMessagesAndCallsTakeTurns: neither keeps the other waiting for long.
 func TestMessagesAndCallsTakeTurns(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r, out := pushedTo(t, w, RunConfig{})
 	stop := make(chan struct{})
 	flooded := make(chan struct{})
@@ -112,7 +114,7 @@ func TestMessagesAndCallsTakeTurns(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				w.message("in", capability.Message{Topic: "in", Data: []byte("\x00")})
+				w.Message("in", capability.Message{Topic: "in", Data: []byte("\x00")})
 				<-out
 			}
 		}
@@ -127,20 +129,20 @@ func TestMessagesAndCallsTakeTurns(t *testing.T) {
 // TestUnsubscribingEndsThePush, also from within it.
 func TestUnsubscribingEndsThePush(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r, out := pushedTo(t, w, RunConfig{})
 	r.put(0x60, []byte{1, 0, 0, 0})
-	w.message("in", capability.Message{Topic: "in", Data: []byte("the last one.")})
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("the last one.")})
 	for range 10 {
-		w.message("in", capability.Message{Topic: "in", Data: []byte("too late")})
+		w.Message("in", capability.Message{Topic: "in", Data: []byte("too late")})
 	}
 	<-out
-	eventually(t, "the end of the subscription", func() bool { return w.open() == 0 })
+	eventually(t, "the end of the subscription", func() bool { return w.Open() == 0 })
 	r.want("", []int32{-int32(abi.ErrHandle)}, r.do(abi.MsgUnsubscribe, 1))
 	// The next one works as the first did.
 	r.want("", []int32{2}, r.do(abi.MsgSubscribe, "msg", "in2", "", 1))
-	w.message("in2", capability.Message{Topic: "in2"})
-	if m := <-out; string(m.Data) != layout(0, "in2", "") {
+	w.Message("in2", capability.Message{Topic: "in2"})
+	if m := <-out; string(m.Data) != layout(2, 0, "in2", "") {
 		t.Errorf("got %q", m.Data)
 	}
 }
@@ -148,21 +150,21 @@ func TestUnsubscribingEndsThePush(t *testing.T) {
 // TestAPushThatIsOverLeavesTheGuestRunning.
 func TestAPushThatIsOverLeavesTheGuestRunning(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r, _ := pushedTo(t, w, RunConfig{})
-	w.message("in", capability.Message{Topic: "over"})
-	eventually(t, "the end of the subscription", func() bool { return w.open() == 0 })
+	w.Message("in", capability.Message{Topic: "over"})
+	eventually(t, "the end of the subscription", func() bool { return w.Open() == 0 })
 	r.want("", []int32{0}, r.do(abi.MsgUnsubscribe, 1))
 }
 
 // TestAMessageMayEndTheRun, by a trap or by taking too long, as a call does.
 func TestAMessageMayEndTheRun(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r, _ := pushedTo(t, w, RunConfig{})
-	w.message("in", capability.Message{Topic: "in", Data: []byte("now!")})
-	if exit := r.wait(); exit.Kind != Trap || exit.Message != "unreachable" || w.open() != 0 {
-		t.Errorf("exit %+v, %d open", exit, w.open())
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("now!")})
+	if exit := r.wait(); exit.Kind != Trap || exit.Message != "unreachable" || w.Open() != 0 {
+		t.Errorf("exit %+v, %d open", exit, w.Open())
 	}
 }
 
@@ -170,10 +172,10 @@ func TestAMessageMayEndTheRun(t *testing.T) {
 func TestAMessageHasItsTime(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, Config{Cores: 1, MessageTime: 50 * time.Millisecond})
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, e, testModule(t, "abi"), RunConfig{Capabilities: w})
 	r.want("", []int32{1}, r.do(abi.MsgSubscribe, "msg", "in", "", 1))
-	out := w.listen("pushed")
+	out := w.Listen("pushed")
 
 	// While there is no core for it, it is lost, which the next one tells.
 	hog := e.cores.Join(1000)
@@ -181,16 +183,16 @@ func TestAMessageHasItsTime(t *testing.T) {
 	if err := hog.Acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.message("in", capability.Message{Topic: "in", Data: []byte("lost"), Dropped: 4})
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("lost"), Dropped: 4})
 	waiting := func(n int) func() bool { return func() bool { return e.cores.Stats().Waiting == n } }
 	eventually(t, "that it waits for a core", waiting(1))
 	eventually(t, "that it does not any more", waiting(0))
 	hog.Release()
-	w.message("in", capability.Message{Topic: "in", Data: []byte("got")})
-	if m := <-out; string(m.Data) != layout(5, "in", "got") {
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("got")})
+	if m := <-out; string(m.Data) != layout(1, 5, "in", "got") {
 		t.Errorf("got %q", m.Data)
 	}
-	w.message("in", capability.Message{Topic: "in", Data: []byte("spin?")})
+	w.Message("in", capability.Message{Topic: "in", Data: []byte("spin?")})
 	if exit := r.wait(); exit.Kind != Deadline || exit.Message != errCallDeadline.Error() {
 		t.Errorf("exit %+v", exit)
 	}
@@ -200,7 +202,7 @@ func TestAMessageHasItsTime(t *testing.T) {
 func TestWhoCannotTakeMessages(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, Config{})
-	w := newWorld()
+	w := nodetest.NewWorld()
 	exit := load(t, e, testModule(t, "abi_command")).Run(t.Context(), RunConfig{Capabilities: w})
 	if exit.Code == nil || *exit.Code != -int32(abi.ErrInvalid) {
 		t.Errorf("a command: exit %+v", exit)
@@ -209,7 +211,7 @@ func TestWhoCannotTakeMessages(t *testing.T) {
 	if res, err := r.call("subscribe"); err != nil || res.Results[0].Text != "-7" {
 		t.Errorf("without a function of its type: %v, %v", res.Results, err)
 	}
-	if got := w.called(); len(got) > 0 {
+	if got := w.Called(); len(got) > 0 {
 		t.Errorf("called %q", got)
 	}
 }
@@ -217,8 +219,7 @@ func TestWhoCannotTakeMessages(t *testing.T) {
 // TestNothingIsHeldBetweenInvocations by who has nothing open, and no result by
 // who has.
 func TestNothingIsHeldBetweenInvocations(t *testing.T) {
-	w := newWorld()
-	w.entries["k"] = capability.Entry{Value: []byte("v"), Revision: 1}
+	w := nodetest.NewWorld()
 	e := newEngine(t, Config{})
 	m := load(t, e, testModule(t, "abi"))
 	cfg := RunConfig{Capabilities: w}
@@ -230,10 +231,17 @@ func TestNothingIsHeldBetweenInvocations(t *testing.T) {
 	if x.held != nil {
 		t.Errorf("held %+v", x.held)
 	}
-	n := x.keep(&subscription{Subscription: &inbox{w: w}, cancel: func() {}})
+	n := x.keep(&subscription{Subscription: must(w.Subscribe(t.Context(), "msg", "t", "")), cancel: func() {}})
 	x.give(nil, []byte("v"))
 	x.rest()
 	if x.held == nil || x.held.result != nil || x.held.open[n] == nil {
 		t.Errorf("held %+v", x.held)
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

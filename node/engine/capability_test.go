@@ -15,6 +15,7 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/node/nodetest"
 )
 
 // TestHostFunctionsAreThoseOfTheContract, in the order of the guest's script.
@@ -51,7 +52,7 @@ func revision(n uint64) string { return string(binary.LittleEndian.AppendUint64(
 
 func TestKV(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	peek := func(at, n int) step { return r.do(abi.OutputWrite, at, n) }
 
@@ -67,14 +68,14 @@ func TestKV(t *testing.T) {
 	r.want("", []int32{0}, r.do(abi.KVGet, "a", "k", buf, 100, 0)) // without a revision
 	r.want("", []int32{1, 0}, r.do(abi.KVDelete, "a", "k"), r.do(abi.KVDelete, "a", "k"))
 	want := []string{"get a", "set a 0s", "set a 0s", "set a 2.5s", "get a", "set b 0s", "get a", "delete a", "delete a"}
-	if got := w.called(); !slices.Equal(got, want) {
+	if got := w.Called(); !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}
 }
 
 func TestKeysThatAreMalformed(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	no := -int32(abi.ErrInvalid)
 	for _, key := range []string{"", "\xff", "cut \xe2\x82", strings.Repeat("k", abi.MaxKey+1)} {
@@ -88,7 +89,7 @@ func TestKeysThatAreMalformed(t *testing.T) {
 		r.want("", []int32{no, no}, r.do(abi.KVGet, id, "k", buf, 0, 0), r.do(abi.HTTPOpen, id, "GET", "http://host/", "", 0))
 	}
 	r.want("", []int32{no, no}, r.do(abi.KVSet, "kv", "k", "", -1, 0), r.do(abi.KVCAS, "kv", "k", 0, "", 1<<62, 0))
-	if got := w.called(); len(got) > 0 {
+	if got := w.Called(); len(got) > 0 {
 		t.Errorf("called %q", got)
 	}
 	// The longest, of any characters.
@@ -113,11 +114,11 @@ func page(b []byte) (keys []string, more bool) {
 
 func TestKVList(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	for i := range 5 {
-		w.entries[fmt.Sprintf("user/%d", i)] = capability.Entry{Revision: 1}
+		w.Put(fmt.Sprintf("user/%d", i), "")
 	}
-	w.entries["other"] = capability.Entry{Revision: 1}
+	w.Put("other", "")
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	list := func(prefix, after string, limit int) ([]string, bool) {
 		told, all := r.script(r.do(abi.KVList, "kv", prefix, after, limit, buf, 1000), r.do(abi.OutputWrite, buf, 1000))
@@ -138,7 +139,7 @@ func TestKVList(t *testing.T) {
 			t.Errorf("%+v: %q, %t", tt, keys, more)
 		}
 	}
-	for i, q := range w.limits {
+	for i, q := range w.Queries() {
 		if want := []int{abi.MaxListLimit, 2, 3, abi.MaxListLimit}[i]; q.Limit != want {
 			t.Errorf("limit %d was handed on as %d", i, q.Limit)
 		}
@@ -148,10 +149,10 @@ func TestKVList(t *testing.T) {
 // TestAPageIsBounded: keys that would make it too long come with the next one.
 func TestAPageIsBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	const n = 3000
 	for i := range n {
-		w.entries[fmt.Sprintf("%04d", i)+strings.Repeat("k", abi.MaxKey-4)] = capability.Entry{}
+		w.Put(fmt.Sprintf("%04d", i)+strings.Repeat("k", abi.MaxKey-4), "")
 	}
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	after, pages, seen := "", 0, 0
@@ -175,10 +176,10 @@ func TestAPageIsBounded(t *testing.T) {
 // TestResultsThatDoNotFit are given in part, and then the rest on demand.
 func TestResultsThatDoNotFit(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	big := bytes.Repeat([]byte("0123456789abcdef"), abi.MaxValue/16)
-	w.entries["big"] = capability.Entry{Value: big, Revision: 7}
-	w.entries["huge"] = capability.Entry{Value: append(slices.Clone(big), 'x'), Revision: 7}
+	w.Put("big", string(big))
+	w.Put("huge", string(big)+"x")
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	r.want("0123\x00"+string(big[4:9])+string(big[abi.MaxValue-3:]), []int32{abi.MaxValue, 0, 5, 0, 3, 0, 0, 0},
 		r.do(abi.KVGet, "kv", "big", buf, 4, 0), r.do(abi.OutputWrite, buf, 5),
@@ -196,12 +197,12 @@ func TestResultsThatDoNotFit(t *testing.T) {
 // TestErrorsAsGuestsGetThem, with what there is to say of each.
 func TestErrorsAsGuestsGetThem(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
+	var answer error
+	w.Before = func(context.Context, string) error { return answer }
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	told := func(err error) (int32, string) {
-		w.mu.Lock()
-		w.before = func(context.Context, string) error { return err }
-		w.mu.Unlock()
+		answer = err
 		told, text := r.script(r.do(abi.KVGet, "kv", "k", buf, 0, 0), r.do(abi.ErrorRead, buf, 600), r.do(abi.OutputWrite, buf, 600))
 		return told[0], string(text[:told[1]])
 	}
@@ -253,12 +254,12 @@ func TestWithoutCapabilitiesAllIsDenied(t *testing.T) {
 // TestWhatIsSentIsACopy, that a provider may keep.
 func TestWhatIsSentIsACopy(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
 	r.put(0x5000, []byte("precious"))
 	r.want("", []int32{0, 0, 0}, r.do(abi.KVSet, "kv", "k", 0x5000, 8, 0, 0), r.do(abi.KVCAS, "kv", "k", 1, 0x5000, 8, 0, 0), r.do(abi.MsgPublish, "msg", "t", 0x5000, 8))
 	r.put(0x5000, []byte("overrun!"))
-	for _, b := range w.sent {
+	for _, b := range w.Sent() {
 		if string(b) != "precious" {
 			t.Errorf("it has become %q", b)
 		}
@@ -269,9 +270,9 @@ func TestWhatIsSentIsACopy(t *testing.T) {
 func TestWhoWaitsForAProviderHasNoCore(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, Config{Cores: 1})
-	w := newWorld()
+	w := nodetest.NewWorld()
 	waiting, goOn := make(chan struct{}), make(chan struct{})
-	w.before = func(context.Context, string) error {
+	w.Before = func(context.Context, string) error {
 		close(waiting)
 		<-goOn
 		return nil
@@ -292,7 +293,7 @@ func TestWhoWaitsForAProviderHasNoCore(t *testing.T) {
 // TestBeginningsMayCall: the start section and the initializer.
 func TestBeginningsMayCall(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	w := nodetest.NewWorld()
 	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi_begin"), RunConfig{Capabilities: w})
 	if res, err := r.call("said"); err != nil || res.Results[0].Text != strconv.Itoa(len(errCapabilityID.text)) || res.Results[1].Text != "0" {
 		t.Errorf("said %v, %v", texts(res), err)
@@ -300,13 +301,13 @@ func TestBeginningsMayCall(t *testing.T) {
 	if res, err := r.call("told"); err != nil || strings.Join(texts(res), " ") != "i32 0 i32 0 i32 1" {
 		t.Errorf("told %v, %v", texts(res), err)
 	}
-	if string(w.entries["start"].Value) != "kv" || string(w.entries["init"].Value) != "kv" {
-		t.Errorf("%v", w.entries)
+	if w.Value("start") != "kv" || w.Value("init") != "kv" {
+		t.Error("the values are not there")
 	}
-	w.message("topic", capability.Message{Topic: "topic", Data: []byte("hello")})
+	w.Message("topic", capability.Message{Topic: "topic", Data: []byte("hello")})
 	eventually(t, "the message", func() bool {
 		res, err := r.call("messages")
-		return err == nil && res.Results[0].Text == "18" // 8, the topic, and the data
+		return err == nil && res.Results[0].Text == "22" // 12, the topic, and the data
 	})
 }
 

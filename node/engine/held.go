@@ -9,8 +9,8 @@ import (
 
 // held is what the host keeps for a guest from one call to the next. It is made
 // when first needed, and dropped between invocations where nothing is open, so
-// that idle instances have none. At most it is one result, of abi.MaxMessage and a
-// topic, and abi.MaxOpen handles with what their providers keep for each. All of
+// that idle instances have none. At most it is one result, of abi.MaxMessage, a topic
+// and 12 bytes, and abi.MaxOpen handles with what their providers keep for each. All of
 // it belongs to the goroutine of the run, but for what a field says.
 type held struct {
 	result  []byte // that result_read gives; not to be changed

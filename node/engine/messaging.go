@@ -73,7 +73,10 @@ func msgSubscribe(x *execution, a *args) (int32, error) {
 	s := &subscription{Subscription: inner, cancel: cancel}
 	var n int32 // kept before what may end the guest
 	if mode == abi.SubscribePush {
-		n = x.keep(x.held.pump(ctx, s))
+		p := &pump{cancel: cancel, ended: make(chan struct{})}
+		n = x.keep(p)
+		p.handle = n
+		x.held.begin(ctx, p, s)
 	} else {
 		n = x.keep(s)
 	}
@@ -87,7 +90,7 @@ var (
 )
 
 func msgReceive(x *execution, a *args) (int32, error) {
-	s, _ := opened[*subscription](x, a)
+	s, n := opened[*subscription](x, a)
 	timeout, buf := a.duration("the timeout", true), a.buffer()
 	if a.err != nil {
 		return 0, a.err
@@ -114,7 +117,7 @@ func msgReceive(x *execution, a *args) (int32, error) {
 	}
 	m.Dropped += s.lost
 	s.lost = 0
-	return x.give(buf, encodeMessage(m)), nil
+	return x.give(buf, encodeMessage(n, m)), nil
 }
 
 // minReceive is how long msg_receive waits at least, so that a message that has
@@ -124,8 +127,9 @@ const minReceive = time.Millisecond
 var errNoMessage = &refusal{abi.ErrTimeout, "no message came in time"}
 
 // encodeMessage writes a message as guests read it.
-func encodeMessage(m capability.Message) []byte {
-	b := make([]byte, 0, 8+len(m.Topic)+len(m.Data))
+func encodeMessage(handle int32, m capability.Message) []byte {
+	b := make([]byte, 0, 12+len(m.Topic)+len(m.Data))
+	b = binary.LittleEndian.AppendUint32(b, uint32(handle))
 	b = binary.LittleEndian.AppendUint32(b, uint32(min(m.Dropped, math.MaxUint32)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Topic)))
 	b = append(b, m.Topic...)

@@ -29,6 +29,7 @@ func takesMessages(x *execution, mod api.Module) bool {
 // the run, one at a time: the others wait where the provider bounds them. It ends
 // with its subscription, or with its context.
 type pump struct {
+	handle int32
 	cancel context.CancelFunc
 	ended  chan struct{}
 	lost   uint64 // messages for which there was no core; of the goroutine of the run
@@ -40,12 +41,11 @@ type pushed struct {
 	capability.Message
 }
 
-// pump begins to push the messages of s, whose context is ctx.
-func (h *held) pump(ctx context.Context, s *subscription) *pump {
+// begin has p push the messages of s, whose context is ctx.
+func (h *held) begin(ctx context.Context, p *pump, s *subscription) {
 	if h.pushes == nil {
 		h.pushes = make(chan pushed)
 	}
-	p := &pump{cancel: s.cancel, ended: make(chan struct{})}
 	to := h.pushes
 	h.pumps.Go(func() {
 		defer close(p.ended)
@@ -68,7 +68,6 @@ func (h *held) pump(ctx context.Context, s *subscription) *pump {
 			}
 		}
 	})
-	return p
 }
 
 // close returns when nothing is on its way any more.
@@ -107,7 +106,7 @@ func (s *shared) push(x *execution, mod api.Module, m pushed) (exit Exit, ended 
 	m.Dropped += m.from.lost
 	m.from.lost = 0
 	return s.invoke(x, mod, &Call{
-		Invocation: wasmatrix.Invocation{Function: abi.OnMessage, Data: encodeMessage(m.Message), Bytes: true},
+		Invocation: wasmatrix.Invocation{Function: abi.OnMessage, Data: encodeMessage(m.from.handle, m.Message), Bytes: true},
 		Deadline:   time.Now().Add(s.e.messageTime),
 		// A message is delivered at most once, so that a status has nobody to heed it.
 		Done: func(_ wasmatrix.InvocationResult, err error) {
