@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -12,8 +13,8 @@ import (
 )
 
 // HostOf returns the host of a URL in the form in which permissions name it: in
-// lower case, without port, brackets and final dot. Names beyond ASCII have to
-// be in Punycode. Errors are E1.
+// lower case, without port, brackets and final dot, and addresses in their usual
+// form. Names beyond ASCII have to be in Punycode. Errors are E1.
 func HostOf(rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -24,6 +25,9 @@ func HostOf(rawURL string) (string, error) {
 		if host[i] <= ' ' || host[i] >= 0x7f {
 			return "", wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "the URL's host is not in ASCII: write it in Punycode").With(wasmatrix.DetailField, "url")
 		}
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().String(), nil
 	}
 	return host, nil
 }

@@ -548,6 +548,7 @@ func TestDenialsAreGathered(t *testing.T) {
 func TestHostOf(t *testing.T) {
 	for url, want := range map[string]string{
 		"http://A.Example.:80/x": "a.example", "https://[::1]:443/": "::1", "http://user:pw@b.example/": "b.example",
+		"http://[::FFFF:1.2.3.4]/": "1.2.3.4", "http://[2001:DB8:0::1]/": "2001:db8::1",
 		"ftp://a/": "", "http:///x": "", "//a/": "", "http://ä.example/": "", "http://a b/": "", "": "",
 	} {
 		got, err := capability.HostOf(url)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -44,6 +45,32 @@ func Guest(tb TB, name string) string {
 	tb.Helper()
 	return buildOnce(tb, name+".wasm", func(out string) *exec.Cmd {
 		cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "./examples/"+name)
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+		return cmd
+	})
+}
+
+// Build returns the path of a program built from a package of this repository's
+// module or of its dependencies.
+func Build(tb TB, name, pkg string) string {
+	tb.Helper()
+	return buildOnce(tb, name, func(out string) *exec.Cmd {
+		cmd := exec.CommandContext(tb.Context(), "go", "build", "-o", out, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		return cmd
+	})
+}
+
+// Wasm returns the path of a program in Go of this repository, built for wasip1:
+// a command, or a reactor. Pkg is its folder, from the root.
+func Wasm(tb TB, pkg string, reactor bool) string {
+	tb.Helper()
+	mode, name := "exe", strings.ReplaceAll(pkg, "/", "-")+".wasm"
+	if reactor {
+		mode, name = "c-shared", "reactor-"+name
+	}
+	return buildOnce(tb, name, func(out string) *exec.Cmd {
+		cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-buildmode="+mode, "-o", out, "./"+pkg)
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 		return cmd
 	})

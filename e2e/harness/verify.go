@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -36,6 +38,9 @@ func Push(ctx context.Context, cl *client.Client, path string) (string, error) {
 	}
 	if _, closeErr := stream.CloseAndReceive(); closeErr != nil { // says why a send failed, too
 		return "", closeErr
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil // the server had it, and answered before it was sent
 	}
 	return digest, err
 }
