@@ -13,9 +13,9 @@ import (
 	"github.com/wasmatrix/wasmatrix/capability"
 )
 
-// exchange implements [capability.Exchange]. The first Write, or else Response,
-// starts a goroutine that makes the request, with its redirects; it is fed by
-// Write through a stream and ends with the response's header.
+// exchange implements [capability.Exchange]. The first Write starts a goroutine
+// that makes the request, with its redirects; it is fed through a stream and ends
+// with the response's header. Without a body Response itself makes the request.
 type exchange struct {
 	p      *Provider
 	pool   *pool
@@ -40,8 +40,9 @@ type exchange struct {
 	done   chan struct{} // closed when the response is there, or will not be
 	outset atomic.Bool   // a connection was found: something may have been sent
 
-	over sync.Once
-	mu   sync.Mutex
+	over   sync.Once
+	mu     sync.Mutex
+	unhook func() bool // what calls finish when ctx ends; nil before
 	// Set before done is closed.
 	response *http.Response
 	answer   *capability.Response
@@ -58,6 +59,13 @@ func newExchange(p *Provider, s *capability.Scope, method string, to *target, h 
 func (x *exchange) begin(ctx context.Context, timeout time.Duration) {
 	ctx, x.cancel = context.WithCancelCause(ctx)
 	x.ctx, x.stop = context.WithTimeoutCause(ctx, timeout, errTimeout)
+}
+
+// watch has the end of the context finish the exchange.
+func (x *exchange) watch() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unhook = context.AfterFunc(x.ctx, x.finish)
 }
 
 // alive asks the scope alone.
@@ -106,13 +114,16 @@ func (x *exchange) fail(err error) error {
 // finish lets go of everything. It runs when the context has ended, or before.
 func (x *exchange) finish() {
 	x.over.Do(func() {
+		x.mu.Lock()
+		x.closed = true
+		response, unhook := x.response, x.unhook
+		x.mu.Unlock()
+		if unhook != nil {
+			unhook()
+		}
 		x.cancel(errClosed)
 		x.stop()
 		x.body.end(errClosed)
-		x.mu.Lock()
-		x.closed = true
-		response := x.response
-		x.mu.Unlock()
 		if response != nil {
 			_ = response.Body.Close()
 		}
@@ -124,22 +135,6 @@ func (x *exchange) finish() {
 func (x *exchange) Close() error {
 	x.cancel(errClosed)
 	x.finish()
-	return nil
-}
-
-// start begins the request, with a body or without.
-func (x *exchange) start(body bool) error {
-	if x.started {
-		return nil
-	}
-	if !x.p.begin() {
-		return errStopped
-	}
-	x.started = true
-	go func() {
-		defer x.p.running.Done()
-		x.run(body)
-	}()
 	return nil
 }
 
@@ -159,8 +154,15 @@ func (x *exchange) Write(p []byte) (int, error) {
 	case x.header.length >= 0 && n > x.header.length:
 		return 0, x.fail(errLong)
 	}
-	if err := x.start(true); err != nil {
-		return 0, x.fail(err)
+	if !x.started {
+		if !x.p.begin() {
+			return 0, x.fail(errStopped)
+		}
+		x.started = true
+		go func() {
+			defer x.p.running.Done()
+			x.run(true)
+		}()
 	}
 	n, err := x.body.write(p)
 	x.written += int64(n)
@@ -183,8 +185,9 @@ func (x *exchange) Response() (*capability.Response, error) {
 	}
 	x.complete = true
 	x.body.finish()
-	if err := x.start(false); err != nil {
-		return nil, x.fail(err)
+	if !x.started {
+		x.started = true
+		x.run(false)
 	}
 	<-x.done
 	if x.err != nil {

@@ -132,7 +132,7 @@ func (p *Provider) Open(ctx context.Context, s *capability.Scope, r *capability.
 		x.cancel(err)
 		return nil, err
 	}
-	context.AfterFunc(x.ctx, x.finish)
+	x.watch()
 	return x, nil
 }
 
