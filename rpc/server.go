@@ -121,6 +121,7 @@ func NewServer(cfg Config) *Server {
 	opts := e.options()
 	e.handle(apiconnect.NewInstanceServiceHandler(&instances{s}, opts...))
 	e.handle(apiconnect.NewCapabilityServiceHandler(&capabilities{s}, opts...))
+	e.handle(apiconnect.NewProviderServiceHandler(&providers{s}, opts...))
 	e.handle(apiconnect.NewModuleServiceHandler(&modules{s}, opts...))
 	e.handle(apiconnect.NewModuleReplicationServiceHandler(&replication{s}, opts...))
 	e.handle(apiconnect.NewNodeServiceHandler(&nodes{s}, opts...))
@@ -129,7 +130,7 @@ func NewServer(cfg Config) *Server {
 	e.handle(apiconnect.NewProviderCallServiceHandler(&carrying{host: cfg.Calls, closing: s.closing, timeout: cfg.CallTimeout, log: cfg.Logger}, opts...))
 	e.handle(apiconnect.NewControlServiceHandler(&control{Server: s}, opts...))
 	services := []string{
-		apiconnect.InstanceServiceName, apiconnect.CapabilityServiceName, apiconnect.ModuleServiceName,
+		apiconnect.InstanceServiceName, apiconnect.CapabilityServiceName, apiconnect.ProviderServiceName, apiconnect.ModuleServiceName,
 		apiconnect.ModuleReplicationServiceName, apiconnect.NodeServiceName, apiconnect.EventServiceName,
 		apiconnect.ClusterServiceName, apiconnect.ControlServiceName, apiconnect.ProviderCallServiceName,
 	}
