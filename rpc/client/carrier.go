@@ -52,7 +52,7 @@ func (c *Carrier) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	if s != nil {
-		s.cancel()
+		s.end()
 		<-s.over
 	}
 	return nil

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/binary"
-	"io"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -104,7 +103,7 @@ func (o *outbox) Read(p []byte) (int, error) {
 	defer o.mu.Unlock()
 	for o.read == len(o.buf) {
 		if o.closed {
-			return 0, io.EOF
+			return 0, context.Canceled
 		}
 		o.filled.Wait()
 	}

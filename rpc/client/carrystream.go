@@ -83,12 +83,18 @@ func (s *carryStream) isBroken() bool {
 	return s.calls == nil
 }
 
+// end breaks the stream.
+func (s *carryStream) end() {
+	s.cancel()
+	// Until the transport is done with the body it does not look at the context.
+	_ = s.out.Close()
+}
+
 // run receives until the stream breaks, and then ends the calls that are left.
 func (s *carryStream) run(ctx context.Context) {
 	defer close(s.over)
 	err := s.receive(ctx)
-	s.cancel()
-	_ = s.out.Close()
+	s.end()
 	e := wire.FromConnect(err)
 	s.mu.Lock()
 	left := s.calls
