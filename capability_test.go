@@ -2,6 +2,7 @@ package wasmatrix_test
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -10,33 +11,6 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 )
-
-func TestParsePermission(t *testing.T) {
-	const kv, http, msg = wasmatrix.ProviderKV, wasmatrix.ProviderHTTP, wasmatrix.ProviderMessaging
-	for _, c := range []struct {
-		typ  wasmatrix.ProviderType
-		perm string
-		want wasmatrix.Code
-	}{
-		{kv, "kv:read", ""}, {kv, "kv:write", ""}, {kv, "kv:delete", ""},
-		{kv, "kv:read:users/", ""}, {kv, "kv:write:a:b", ""}, {kv, "kv:delete: ", ""},
-		{http, "http:request", ""}, {http, "http:domain:example.com", ""}, {http, "http:domain:*.example.com", ""},
-		{msg, "msg:publish", ""}, {msg, "msg:subscribe", ""}, {msg, "msg:publish:a.*.>", ""}, {msg, "msg:subscribe:a", ""},
-		{kv, "", wasmatrix.CodeInvalidRequest},
-		{kv, "kv", wasmatrix.CodeValidation}, {kv, "kv:", wasmatrix.CodeValidation}, {kv, "kv:list", wasmatrix.CodeValidation},
-		{kv, "KV:read", wasmatrix.CodeValidation}, {kv, "kv:read:", wasmatrix.CodeValidation}, {kv, " kv:read", wasmatrix.CodeValidation},
-		{kv, "http:request", wasmatrix.CodeValidation}, {kv, "kv:read:" + strings.Repeat("k", 256), wasmatrix.CodeValidation},
-		{http, "http:request:x", wasmatrix.CodeValidation}, {http, "http:request:", wasmatrix.CodeValidation},
-		{http, "http:domain", wasmatrix.CodeValidation}, {http, "http:domain:", wasmatrix.CodeValidation},
-		{msg, "msg:receive", wasmatrix.CodeValidation}, {msg, "msg:publish:", wasmatrix.CodeValidation},
-		{"", "kv:read", wasmatrix.CodeValidation}, {"redis", "kv:read", wasmatrix.CodeValidation}, {"redis", "", wasmatrix.CodeValidation},
-	} {
-		got, err := wasmatrix.ParsePermission(c.typ, c.perm)
-		if wasmatrix.CodeOf(err) != c.want || err == nil && string(got) != c.perm || err != nil && got != "" {
-			t.Errorf("%s %q is %q, %v, want %q", c.typ, c.perm, got, err, c.want)
-		}
-	}
-}
 
 func TestP18_NewAssignment(t *testing.T) {
 	long := make([]string, wasmatrix.MaxPermissions+1)
@@ -124,6 +98,71 @@ func FuzzNewAssignment(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAssignmentsOfProviders(t *testing.T) {
+	const kv, http = wasmatrix.ProviderKV, wasmatrix.ProviderHTTP
+	for what, c := range map[string]struct {
+		change   func(*wasmatrix.Grant)
+		provider wasmatrix.ProviderID // as it is kept
+		means    wasmatrix.ProviderID
+		want     wasmatrix.Code
+		field    string
+	}{
+		"nothing said":          {func(*wasmatrix.Grant) {}, "", "kv", "", ""},
+		"the default one":       {func(g *wasmatrix.Grant) { g.Provider = "kv" }, "", "kv", "", ""},
+		"another":               {func(g *wasmatrix.Grant) { g.Provider = "store-1" }, "store-1", "store-1", "", ""},
+		"malformed":             {func(g *wasmatrix.Grant) { g.Provider = "no such name" }, "", "", wasmatrix.CodeInvalidRequest, "provider"},
+		"namespace, stale":      {func(g *wasmatrix.Grant) { g.Namespace, g.Stale = "shop", true }, "", "kv", "", ""},
+		"malformed namespace":   {func(g *wasmatrix.Grant) { g.Namespace = "a/b" }, "", "", wasmatrix.CodeInvalidRequest, "namespace"},
+		"namespace of no store": {func(g *wasmatrix.Grant) { *g = grant(http, "http:request"); g.Namespace = "shop" }, "", "", wasmatrix.CodeValidation, "namespace"},
+		"stale of no store":     {func(g *wasmatrix.Grant) { *g = grant(http, "http:request"); g.Stale = true }, "", "", wasmatrix.CodeValidation, "stale"},
+		"http":                  {func(g *wasmatrix.Grant) { *g = grant(http, "http:request") }, "", "http", "", ""},
+	} {
+		g := grant(kv, "kv:read")
+		c.change(&g)
+		a, err := wasmatrix.NewAssignment("i", "c", g)
+		if e := wasmatrix.AsError(err); wasmatrix.CodeOf(err) != c.want || e != nil && e.Details[wasmatrix.DetailField] != c.field {
+			t.Errorf("%s: %v, %+v", what, err, e)
+			continue
+		}
+		if err == nil && (a.Provider != c.provider || a.ProviderID() != c.means || a.Namespace != g.Namespace || a.Stale != g.Stale) {
+			t.Errorf("%s: %+v, which means %s", what, a, a.ProviderID())
+		}
+	}
+}
+
+func TestGrantsOf(t *testing.T) {
+	one, two := &wasmatrix.Assignment{Instance: "i", ID: "a"}, &wasmatrix.Assignment{Instance: "i", ID: "b"}
+	s := view{assignments: []*wasmatrix.Assignment{one, two}}
+	i := &wasmatrix.Instance{ID: "i", Epoch: 3, CreateIndex: 4, ModifyIndex: 9, GrantsIndex: 7, Spec: &wasmatrix.Spec{Exclusive: true}}
+	got := wasmatrix.GrantsOf(s, i)
+	if got.Instance != "i" || got.Epoch != 3 || got.Incarnation != 4 || got.Index != 7 || !got.Exclusive || !slices.Equal(got.Assignments, []*wasmatrix.Assignment{one, two}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// view is a snapshot of little.
+type view struct {
+	wasmatrix.Snapshot
+	assignments []*wasmatrix.Assignment
+	providers   []*wasmatrix.Provider
+	nodes       []*wasmatrix.Node
+}
+
+func (v view) Assignments(wasmatrix.InstanceID) iter.Seq[*wasmatrix.Assignment] {
+	return slices.Values(v.assignments)
+}
+func (v view) Providers() iter.Seq[*wasmatrix.Provider] { return slices.Values(v.providers) }
+func (v view) Nodes() iter.Seq[*wasmatrix.Node]         { return slices.Values(v.nodes) }
+
+func (v view) Provider(id wasmatrix.ProviderID) (*wasmatrix.Provider, bool) {
+	for _, p := range v.providers {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return nil, false
 }
 
 func grant(typ wasmatrix.ProviderType, perms ...string) wasmatrix.Grant {

@@ -32,24 +32,25 @@ func (a Access) String() string { return accessNames[a] }
 // permissionForms maps each type to its operations, and what each takes.
 var permissionForms = map[ProviderType]map[string]permissionForm{
 	ProviderKV: {
-		"kv:read":   {AccessKVRead, optional, validPrefix},
-		"kv:write":  {AccessKVWrite, optional, validPrefix},
-		"kv:delete": {AccessKVDelete, optional, validPrefix},
+		"kv:read":   {AccessKVRead, optional, readPrefix},
+		"kv:write":  {AccessKVWrite, optional, readPrefix},
+		"kv:delete": {AccessKVDelete, optional, readPrefix},
 	},
 	ProviderHTTP: {
 		"http:request": {AccessHTTP, never, nil},
-		"http:domain":  {AccessHTTP, always, validDomain},
+		"http:domain":  {AccessHTTP, always, readDomain},
 	},
 	ProviderMessaging: {
-		"msg:publish":   {AccessPublish, optional, validPattern},
-		"msg:subscribe": {AccessSubscribe, optional, validPattern},
+		"msg:publish":   {AccessPublish, optional, readPattern},
+		"msg:subscribe": {AccessSubscribe, optional, readPattern},
 	},
 }
 
 type permissionForm struct {
 	access   Access
 	argument argument
-	valid    func(string) (why string)
+	// read gives an argument back in its one form, or says why it is none.
+	read func(string) (arg, why string)
 }
 
 type argument uint8
@@ -64,7 +65,8 @@ const maxPermissionLen = 256
 
 // ParsePermission checks s against the permissions of a provider type. An
 // empty string is E1; anything else that does not fit is E6. Domains are given
-// back in lower case.
+// back in lower case, and addresses as [netip.Addr.String] writes them, since that
+// is how hosts are asked for.
 func ParsePermission(typ ProviderType, s string) (Permission, error) {
 	p, _, _, err := parsePermission(typ, s)
 	return p, err
@@ -102,42 +104,49 @@ func parsePermission(typ ProviderType, s string) (Permission, permissionForm, st
 	case parts[2] == "":
 		return bad("its argument is empty")
 	}
-	arg := parts[2]
-	if typ == ProviderHTTP {
-		arg = strings.ToLower(arg)
-	}
-	if why := form.valid(arg); why != "" {
+	arg, why := form.read(parts[2])
+	if why != "" {
 		return bad(why)
 	}
 	return Permission(name + ":" + arg), form, arg, nil
 }
 
-func validPrefix(string) string { return "" }
+func readPrefix(s string) (prefix, why string) { return s, "" }
 
-func validDomain(s string) string {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return ""
+func readDomain(s string) (domain, why string) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		if a.Zone() != "" {
+			return "", "the address has a zone"
+		}
+		return a.Unmap().String(), ""
 	}
 	host := strings.TrimPrefix(s, "*.")
 	if len(host) > 253 {
-		return "the host is longer than 253 bytes"
+		return "", "the host is longer than 253 bytes"
 	}
+	number := false // whether the last label is one: what ends so is an address, and of no domain
 	for label := range strings.SplitSeq(host, ".") {
 		if label == "" || len(label) > 63 {
-			return "not a host name, an IP address, or *.HOST"
+			return "", "not a host name, an IP address, or *.HOST"
 		}
+		number = true
 		for i := range len(label) {
 			// Underscores are not of host names, but of names that are in use.
-			if c := label[i]; !isAlnum(c) && c != '_' && (c != '-' || i == 0 || i == len(label)-1) {
-				return "not a host name (in ASCII), an IP address, or *.HOST"
+			c := label[i]
+			if !isAlnum(c) && c != '_' && (c != '-' || i == 0 || i == len(label)-1) {
+				return "", "not a host name (in ASCII), an IP address, or *.HOST"
 			}
+			number = number && '0' <= c && c <= '9'
 		}
 	}
-	return ""
+	if number {
+		return "", "neither a host name nor an IP address in its usual form"
+	}
+	return strings.ToLower(s), ""
 }
 
-// validPattern holds topics that may have wildcards to the rules of NATS.
-func validPattern(s string) string { return checkTopic(s, true) }
+// readPattern holds topics that may have wildcards to the rules of NATS.
+func readPattern(s string) (pattern, why string) { return s, checkTopic(s, true) }
 
 // ValidateTopic reports E1 unless s is a topic as NATS has them: tokens with
 // dots between, none of them empty, without spaces and control characters. With
@@ -255,8 +264,6 @@ func coversTopic(pattern, topic string) bool {
 		case token == ">":
 			return false // stands for several tokens where one is allowed
 		case want != "*" && want != token:
-			return false
-		case !more && moreTopic:
 			return false
 		}
 		if !more {

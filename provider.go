@@ -72,6 +72,14 @@ func ValidateProvider(p *Provider) error {
 	if typ := ProviderType(p.ID); slices.Contains(ProviderTypes, typ) && typ != p.Type {
 		return Errorf(CodeValidation, "provider %q is the default one of type %s and cannot be of type %s", p.ID, typ, p.Type).With(DetailField, "type")
 	}
+	if len(p.Constraints) > MaxConstraints {
+		return Errorf(CodeValidation, "%d constraints, at most %d are allowed", len(p.Constraints), MaxConstraints).With(DetailField, "constraints")
+	}
+	for _, c := range p.Constraints {
+		if err := c.Validate(); err != nil {
+			return err
+		}
+	}
 	if len(p.Config) > maxConfigKeys {
 		return Errorf(CodeValidation, "%d configuration keys, at most %d are allowed", len(p.Config), maxConfigKeys).With(DetailField, "config")
 	}
@@ -145,9 +153,9 @@ func HTTPConfigOf(config map[string]string) (HTTPConfig, error) {
 		return err == nil
 	}, "IP addresses and prefixes such as 10.0.0.0/8")
 	r.each("allow_hosts", func(s string) bool {
-		s = strings.ToLower(s)
-		c.AllowHosts = append(c.AllowHosts, s)
-		return validDomain(s) == ""
+		host, why := readDomain(s)
+		c.AllowHosts = append(c.AllowHosts, host)
+		return why == ""
 	}, "host names, IP addresses and *.HOST")
 	r.duration("timeout", &c.Timeout, time.Millisecond, time.Hour)
 	r.bytes("max_request", &c.MaxRequest, 0, 1<<40)
@@ -294,23 +302,32 @@ func (r *configReader) done() error {
 	return nil
 }
 
-// PublicProviderConfig is config without the secrets of its URLs, for people.
+// PublicProviderConfig is config without the secrets of its URLs, for people. A
+// user without a password may be a token, and is hidden as well.
 func PublicProviderConfig(config map[string]string) map[string]string {
 	out := make(map[string]string, len(config))
 	for k, v := range config {
 		if k == "url" {
 			var parts []string
 			for s := range strings.SplitSeq(v, ",") {
-				if u, err := url.Parse(strings.TrimSpace(s)); err == nil {
-					s = u.Redacted()
-				}
-				parts = append(parts, s)
+				parts = append(parts, redacted(strings.TrimSpace(s)))
 			}
 			v = strings.Join(parts, ",")
 		}
 		out[k] = v
 	}
 	return out
+}
+
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "xxxxx"
+	}
+	if _, ok := u.User.Password(); u.User != nil && !ok {
+		u.User = url.User("xxxxx")
+	}
+	return u.Redacted()
 }
 
 // PlacedProvider is a provider and the processes that host it.
