@@ -58,7 +58,7 @@ with its record.`,
 	f.BoolVar(&req.Stale, "stale", false, "of kv: reads may be answered from a state that lags")
 	completeFlag(cmd, "type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "permissions", completePermissions)
-	completeFlag(cmd, "provider", cobra.NoFileCompletions)
+	completeFlag(cmd, "provider", c.providerIDs())
 	completeFlag(cmd, "namespace", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		req.InstanceId, req.CapabilityId = args[0], args[1]

@@ -126,7 +126,7 @@ operation failed, 2 wrong usage or configuration.`,
 	}
 	add("instances", c.runCommand(), c.psCommand(), c.inspectCommand(), c.capCommand(), c.stopCommand(), c.restartCommand(),
 		c.invokeCommand(), c.logsCommand(), c.eventsCommand(), c.crashesCommand())
-	add("cluster", c.moduleCommand(), c.nodeCommand(), c.clusterCommand())
+	add("cluster", c.moduleCommand(), c.providerCommand(), c.nodeCommand(), c.clusterCommand())
 	add("agent", c.agentCommand(), c.configCommand(), c.completionCommand(), c.versionCommand())
 	root.AddCommand(c.hiddenCommands()...)
 	root.SetHelpCommandGroupID("agent")

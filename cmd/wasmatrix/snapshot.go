@@ -182,7 +182,7 @@ func sendSnapshot(ctx context.Context, cl *client.Client, group snapshotGroup, f
 		return nil, err
 	}
 	buf := make([]byte, snapshotPiece)
-	req := &api.RestoreSnapshotRequest{Group: string(group)} // of the first piece alone
+	req := &api.RestoreSnapshotRequest{Group: string(group)}
 	for {
 		n, err := io.ReadFull(from, buf)
 		if n > 0 {
@@ -190,7 +190,6 @@ func sendSnapshot(ctx context.Context, cl *client.Client, group snapshotGroup, f
 			if err := stream.Send(req); err != nil {
 				break // the answer says why
 			}
-			req.Group = ""
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break

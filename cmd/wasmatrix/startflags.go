@@ -148,12 +148,3 @@ func parsePairs(flag string, pairs []string) (map[string]string, error) {
 	}
 	return m, nil
 }
-
-func checkConstraints(constraints []string) error {
-	for _, k := range constraints {
-		if _, err := wasmatrix.ParseConstraint(k); err != nil {
-			return usagef("--constraint: %s", wasmatrix.AsError(err).Message)
-		}
-	}
-	return nil
-}
