@@ -1,6 +1,7 @@
 package messaging_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -114,4 +115,36 @@ func BenchmarkRate(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
 		})
 	}
+}
+
+// BenchmarkPublishUnderFlood measures Publish at a node to whose guests others send all
+// they can: 16 publishers to 20 subscriptions that nobody takes from.
+func BenchmarkPublishUnderFlood(b *testing.B) {
+	cl := newCluster(b, 1)
+	from, node := cl.client(messaging.ClientConfig{}), cl.client(messaging.ClientConfig{})
+	for range 20 {
+		subscribe(b, node, "flood", "")
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for from.Publish(ctx, anyone, "flood", make([]byte, 16)) == nil {
+			}
+		})
+	}
+	var took []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		if err := node.Publish(b.Context(), anyone, "quiet", nil); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	stop()
+	wg.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds()), "max-µs")
 }

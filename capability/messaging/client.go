@@ -3,6 +3,7 @@ package messaging
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net/url"
 	"slices"
@@ -24,9 +25,9 @@ const (
 	connectWait = 2 * time.Second
 	// maxSubscriptions bounds those of one client.
 	maxSubscriptions = 1 << 18
-	// leaveCheck is how often the list of servers is looked at: a server that is
-	// missing twice is left.
-	leaveCheck = time.Second
+	// sessionCheck is how often it is looked whether the server says anything, and
+	// whether it is still listed: one that is missing twice is left.
+	sessionCheck = time.Second
 )
 
 // ClientConfig configures a [Client].
@@ -42,8 +43,8 @@ type ClientConfig struct {
 	Logger  hclog.Logger // nil logs nothing
 }
 
-// Client is a provider of messaging. It has one connection, which it makes anew,
-// for as long as it is open, whenever that breaks.
+// Client is a provider of messaging. It is connected with one server, and whenever
+// that breaks with another, for as long as the client is open.
 type Client struct {
 	cfg    ClientConfig
 	log    hclog.Logger
@@ -175,11 +176,11 @@ func (c *Client) targets() []target {
 			if p, err := url.Parse(u); err == nil {
 				addr = p.Host
 			}
-			targets = append(targets, target{u, addr, []nats.Option{name, nats.IgnoreDiscoveredServers()}})
+			targets = append(targets, target{u, addr, []nats.Option{name}})
 		}
 	} else {
 		for _, a := range c.cfg.Servers() {
-			targets = append(targets, target{"nats://" + a, a, []nats.Option{name, nats.Token(c.cfg.Token), nats.IgnoreDiscoveredServers()}})
+			targets = append(targets, target{"nats://" + a, a, []nats.Option{name, nats.Token(c.cfg.Token)}})
 		}
 	}
 	shuffle(targets)
@@ -190,8 +191,20 @@ func (c *Client) targets() []target {
 	return targets
 }
 
-// adopt makes a session the one in use.
+// adopt makes a session the one in use, when its server knows of all subscriptions.
 func (c *Client) adopt(s *session) error {
+	if err := c.attachAll(s); err != nil {
+		return err
+	}
+	defer context.AfterFunc(c.ctx, s.sub.Close)()
+	if err := s.sub.FlushTimeout(flushTimeout); err != nil {
+		return err
+	}
+	c.set(s, nil)
+	return nil
+}
+
+func (c *Client) attachAll(s *session) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for sub := range c.subs {
@@ -199,7 +212,6 @@ func (c *Client) adopt(s *session) error {
 			return err
 		}
 	}
-	c.setLocked(s, nil)
 	return nil
 }
 
@@ -207,8 +219,9 @@ func (c *Client) adopt(s *session) error {
 // its server is no longer listed.
 func (c *Client) serve(s *session) error {
 	defer s.close()
-	tick := time.NewTicker(leaveCheck)
+	tick := time.NewTicker(sessionCheck)
 	defer tick.Stop()
+	var quiet idle
 	for missing := 0; ; {
 		select {
 		case <-s.done:
@@ -216,6 +229,9 @@ func (c *Client) serve(s *session) error {
 		case <-c.ctx.Done():
 			return c.ctx.Err()
 		case <-tick.C:
+			if quiet.check(s) {
+				return errSilent
+			}
 			if s.servers == nil {
 				continue
 			}
@@ -233,10 +249,6 @@ func (c *Client) serve(s *session) error {
 func (c *Client) set(s *session, down error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.setLocked(s, down)
-}
-
-func (c *Client) setLocked(s *session, down error) {
 	c.session.Store(s)
 	c.down = down
 	close(c.changed)
@@ -269,4 +281,7 @@ func (c *Client) connected(ctx context.Context, limit <-chan time.Time) (*sessio
 	}
 }
 
-var errClosed = wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "the messaging provider is stopped")
+var (
+	errSilent = errors.New("the server says nothing any more")
+	errClosed = wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "the messaging provider is stopped")
+)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // errStale is why a connection was broken that had a message of a caller that may
@@ -45,6 +46,9 @@ func (t *ticket) giveBack() {
 
 // pass reports whether all may still act.
 func (g *guard) pass() bool {
+	if g == nil {
+		return true
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for t := range g.tickets {
@@ -55,13 +59,16 @@ func (g *guard) pass() bool {
 	return true
 }
 
-// conn is the socket below a NATS connection. It writes only while the guard lets
-// it, and reads only when what was read before has been dealt out: so what lies
-// between the socket and the subscriptions' own queues is no more than one read.
+// conn is the socket below a NATS connection. With a guard it writes only while that
+// lets it. With an inflow it reads only when what was read before has been dealt out: so
+// what lies between the socket and the subscriptions' own queues is no more than one
+// read.
 type conn struct {
 	net.Conn
-	guard  *guard
-	inflow *inflow
+	guard  *guard  // may be nil
+	inflow *inflow // may be nil; no two may share one
+
+	reads atomic.Uint64 // that gave something
 
 	once sync.Once
 	gone chan struct{} // closed by Close
@@ -76,10 +83,14 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if !c.inflow.empty(c.gone) {
+	if c.inflow != nil && !c.inflow.empty(c.gone) {
 		return 0, net.ErrClosed
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.reads.Add(1)
+	}
+	return n, err
 }
 
 // Close breaks the connection. What the machine has not sent yet is not sent.

@@ -3,6 +3,7 @@ package messaging_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -336,7 +337,7 @@ func TestMessagingContexts(t *testing.T) {
 		s := subscribe(t, c, "quiet", "")
 		short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
-		if _, err := s.Receive(short); err != context.DeadlineExceeded {
+		if _, err := s.Receive(short); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Receive: %v", err)
 		}
 		publish(t, c, "quiet", "x")

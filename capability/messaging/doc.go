@@ -3,8 +3,8 @@
 //
 // A [Server] is core NATS inside a server process of the cluster: no JetStream,
 // no monitoring port. Servers route to one another as the member list says. A
-// [Client] is the provider in a node process: one connection, which all guests of
-// the node share, to any of the servers, or to a NATS of one's own by URL.
+// [Client] is the provider in a node process: all guests of the node share its
+// connections with any one of the servers, or with a NATS of one's own by URL.
 //
 // # What is promised
 //

@@ -25,7 +25,7 @@ func natsServer(tb testing.TB) string {
 	b.Lock()
 	defer b.Unlock()
 	if b.path == "" && b.err == nil {
-		if b.dir, b.err = os.MkdirTemp("", "nats-server-"); b.err != nil {
+		if b.dir, b.err = os.MkdirTemp("", "nats-server-"); b.err != nil { //nolint:usetesting // it serves all tests
 			tb.Fatal(b.err)
 		}
 		b.path = filepath.Join(b.dir, "nats-server")

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -189,4 +190,114 @@ func TestExternalRestarts(t *testing.T) {
 	if !strings.Contains(err.Error(), "uthorization") || strings.Contains(err.Error(), "guess") {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+// TestSubscribeWhileServersChange: what Subscribe has returned for comes, whatever
+// happened meanwhile.
+func TestSubscribeWhileServersChange(t *testing.T) {
+	cl := newCluster(t, 3)
+	to := cl.client(messaging.ClientConfig{})
+	stop := make(chan struct{})
+	var mu sync.Mutex
+	subs := map[string]capability.Subscription{}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				topic := fmt.Sprintf("t.%d.%d", g, i)
+				s, err := to.Subscribe(ctx(t), anyone, topic, "")
+				if err != nil {
+					wantCode(t, err, wasmatrix.CodeProviderUnavailable)
+					continue
+				}
+				mu.Lock()
+				if old := subs[topic]; len(subs) < 2000 {
+					subs[topic] = s
+				} else if s.Close(); old != nil {
+					old.Close()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for range 5 {
+		eventually(t, "a connection", func() bool { return slices.Contains(cl.addrs(), messaging.Connected(to)) })
+		was := messaging.Connected(to)
+		for _, s := range cl.servers() {
+			if s.Addr().Client == was {
+				cl.kill(s)
+			}
+		}
+		cl.add(messaging.ServerConfig{})
+	}
+	cl.routed()
+	close(stop)
+	wg.Wait()
+	eventually(t, "a connection", func() bool { return slices.Contains(cl.addrs(), messaging.Connected(to)) })
+	subscribe(t, to, "later", "").Close()
+	from := cl.client(messaging.ClientConfig{})
+	for topic, s := range subs {
+		publish(t, from, topic, topic)
+		expect(t, s, topic, topic)
+	}
+	t.Logf("%d subscriptions", len(subs))
+	if n := messaging.Held(to); n != len(subs) {
+		t.Errorf("%d subscriptions are held, want %d", n, len(subs))
+	}
+}
+
+// TestDeafNode: a node that takes nothing any more keeps neither publishers nor other
+// nodes from anything, and is cut off.
+func TestDeafNode(t *testing.T) {
+	s := openServer(t, messaging.ServerConfig{})
+	p := newProxy(t, s.Addr().Client)
+	deaf := newClient(t, messaging.ClientConfig{Servers: func() []string { return []string{p.addr()} }})
+	lost := subscribe(t, deaf, "flood", "")
+	sub := subscribe(t, clientOf(t, s), "flood", "")
+	from := clientOf(t, s)
+	p.deaf.Store(true)
+	data := strings.Repeat("x", messaging.MaxMessage)
+	began := time.Now()
+	for range 150 { // more than waits for one connection
+		publish(t, from, "flood", data)
+		if m := receive(t, sub); m.Dropped > 0 {
+			t.Errorf("%d dropped", m.Dropped)
+		}
+	}
+	t.Logf("150 MiB in %s", time.Since(began))
+	p.deaf.Store(false)
+	eventually(t, "delivery again", func() bool {
+		publish(t, from, "flood", "again")
+		for {
+			m, err := lost.Receive(past)
+			if err != nil {
+				return false
+			}
+			if string(m.Data) == "again" {
+				return true
+			}
+		}
+	})
+}
+
+// TestExternalTLS: over TLS, and only with a server whose certificate is trusted.
+func TestExternalTLS(t *testing.T) {
+	cert, key := certificate(t)
+	url, _ := startExternal(t, -1, fmt.Sprintf("tls { cert_file: %q, key_file: %q }", cert, key))
+	url = strings.Replace(url, "nats://", "tls://", 1)
+	c := newClient(t, messaging.ClientConfig{Config: config(t, "url", url)})
+	s := subscribe(t, c, "x", "")
+	large := strings.Repeat("x", messaging.MaxMessage)
+	publish(t, c, "x", large)
+	expect(t, s, "x", large)
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(url, "tls://"))
+	other := newClient(t, messaging.ClientConfig{Config: config(t, "url", "tls://localhost:"+port)})
+	wantCode(t, other.Publish(ctx(t), anyone, "x", nil), wasmatrix.CodeProviderUnavailable)
+	plain := newClient(t, messaging.ClientConfig{Config: config(t, "url", "tls://"+strings.TrimPrefix(external(t), "nats://"))})
+	wantCode(t, plain.Publish(ctx(t), anyone, "x", nil), wasmatrix.CodeProviderUnavailable)
 }

@@ -7,7 +7,7 @@ import "github.com/nats-io/nats.go"
 const inflowRoom = 8 << 10
 
 // inflow carries messages from the goroutine that reads the socket to the one that
-// deals them out to subscriptions. It never overflows, since nothing is read
+// deals them out to subscriptions, one each. It never overflows, since nothing is read
 // before it is empty; see [conn.Read].
 type inflow struct {
 	messages chan *nats.Msg

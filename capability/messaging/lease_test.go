@@ -43,8 +43,9 @@ func TestLease(t *testing.T) {
 	for range 32 {
 		wg.Go(func() {
 			err := c.Publish(ctx(t), scope, "x", large)
-			if code := wasmatrix.CodeOf(err); code != wasmatrix.CodePermissionDenied {
+			if wasmatrix.CodeOf(err) != wasmatrix.CodePermissionDenied {
 				t.Errorf("error is %v", err)
+				return
 			}
 			if o := wasmatrix.AsError(err).Details[wasmatrix.DetailOutcome]; o != wasmatrix.OutcomeUnknown && o != wasmatrix.OutcomeNone {
 				t.Errorf("outcome is %q", o)

@@ -13,6 +13,7 @@ type proxy struct {
 	l      net.Listener
 	target string
 	held   atomic.Bool
+	deaf   atomic.Bool  // holds what comes from the server
 	idle   atomic.Int64 // when it last passed something to the server, in Unix nanoseconds
 	conns  chan net.Conn
 }
@@ -37,7 +38,7 @@ func newProxy(tb testing.TB, target string) *proxy {
 	tb.Cleanup(func() {
 		l.Close()
 		<-done
-		p.held.Store(false)
+		p.deaf.Store(false)
 		p.cut()
 	})
 	return p
@@ -53,21 +54,21 @@ func (p *proxy) forward(c net.Conn) {
 	}
 	p.conns <- c
 	p.conns <- s
-	copy := func(to, from net.Conn, gated bool) {
+	pass := func(to, from net.Conn, held *atomic.Bool) {
 		defer to.Close()
 		defer from.Close()
 		buf := make([]byte, 32<<10)
 		for {
-			for gated && p.held.Load() {
+			for held.Load() {
 				time.Sleep(time.Millisecond)
 			}
 			// It may be held while it waits here: then what comes is held as well.
 			n, err := from.Read(buf)
-			for gated && p.held.Load() {
+			for held.Load() {
 				time.Sleep(time.Millisecond)
 			}
 			if n > 0 {
-				if gated {
+				if held == &p.held {
 					p.idle.Store(time.Now().UnixNano())
 				}
 				if _, err := to.Write(buf[:n]); err != nil {
@@ -79,8 +80,8 @@ func (p *proxy) forward(c net.Conn) {
 			}
 		}
 	}
-	go copy(s, c, true)
-	go copy(c, s, false)
+	go pass(s, c, &p.held)
+	go pass(c, s, &p.deaf)
 }
 
 // hold keeps back what goes to the server from now on.

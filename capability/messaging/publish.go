@@ -46,11 +46,11 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 		if scope.Alive != nil && !scope.Alive() {
 			return notAlive(wasmatrix.OutcomeNone)
 		}
-		before := s.refusal()
+		before := s.refusal(s.pub)
 		r, err := s.publish(scope.Alive, topic, data)
 		switch {
 		case errors.Is(err, nats.ErrMaxPayload):
-			return tooLarge(len(data), s.nats.MaxPayload())
+			return tooLarge(len(data), s.pub.MaxPayload())
 		case errors.Is(err, nats.ErrConnectionClosed):
 			<-s.done // it has nothing of the message: the next may
 			continue
@@ -65,7 +65,7 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 		if r.err != nil {
 			return c.broken(scope, r.err)
 		}
-		return forbidden(before, s.refusal(), "Publish to", topic)
+		return forbidden(before, s.refusal(s.pub), "Publish to", topic)
 	}
 }
 
@@ -100,7 +100,7 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 		if err != nil {
 			return err
 		}
-		before := s.refusal()
+		before := s.refusal(s.sub)
 		if err := c.enlist(s, sub); err != nil {
 			if wasmatrix.CodeOf(err) == wasmatrix.CodeResourceExhausted {
 				return err
@@ -114,7 +114,7 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 				return interrupted(ctx, wasmatrix.OutcomeNone)
 			}
 			if r.err == nil {
-				return forbidden(before, s.refusal(), "Subscription to", sub.topic)
+				return forbidden(before, s.refusal(s.sub), "Subscription to", sub.topic)
 			}
 		}
 		// It is of the next session as well.
@@ -153,9 +153,9 @@ func (c *Client) forget(sub *subscription) {
 	c.mu.Lock()
 	_, ok := c.subs[sub]
 	delete(c.subs, sub)
-	s, ns := c.session.Load(), sub.nats
+	s, ns := sub.session, sub.nats
 	c.mu.Unlock()
-	if ok && s != nil && ns != nil {
+	if ok {
 		s.detach(ns)
 	}
 }

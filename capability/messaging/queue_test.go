@@ -113,7 +113,7 @@ func TestRoundsShare(t *testing.T) {
 		late := r.join(g.take(func() bool { return false }))
 		<-late.done
 		wg.Wait()
-		if last.err != nil || waits.err != cause || late.err != cause {
+		if last.err != nil || !errors.Is(waits.err, cause) || !errors.Is(late.err, cause) {
 			t.Errorf("errors are %v, %v, %v", last.err, waits.err, late.err)
 		}
 		if !g.pass() {

@@ -20,10 +20,7 @@ import (
 func TestServerListens(t *testing.T) {
 	before := listening(t)
 	s := openServer(t, messaging.ServerConfig{})
-	var want []string
-	for _, a := range []string{s.Addr().Client, s.Addr().Route} {
-		want = append(want, a)
-	}
+	want := []string{s.Addr().Client, s.Addr().Route}
 	slices.Sort(want)
 	got := slices.DeleteFunc(listening(t), func(a string) bool { return slices.Contains(before, a) })
 	if !slices.Equal(got, want) {

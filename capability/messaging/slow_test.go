@@ -163,6 +163,10 @@ func TestFlood(t *testing.T) {
 			}
 		})
 	}
+	// Its own publishers get on meanwhile.
+	for range 500 {
+		publish(t, node, "other", "")
+	}
 	wg.Wait()
 	publish(t, from, "f", "last")
 	for i, s := range subs {

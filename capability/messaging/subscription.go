@@ -14,7 +14,8 @@ import (
 type subscription struct {
 	client       *Client
 	topic, group string
-	nats         *nats.Subscription // of the session; guarded by client.mu
+	session      *session           // that has it, or had it last; guarded by client.mu
+	nats         *nats.Subscription // there; likewise
 
 	mu     sync.Mutex
 	queue  queue

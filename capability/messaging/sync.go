@@ -46,8 +46,8 @@ type answer struct {
 }
 
 // sync asks all servers, and returns when those that are listed have answered,
-// or it is not worth waiting any longer. It fails only with the connection. It is
-// called by one goroutine at a time.
+// or it is not worth waiting any longer. It fails only with the connection, or with one
+// that is slower than any should be. It is called by one goroutine at a time.
 func (s *session) sync() error {
 	missing := make(map[string]bool)
 	if s.servers != nil {
@@ -57,13 +57,13 @@ func (s *session) sync() error {
 	}
 	delete(missing, s.addr)
 	if len(missing) == 0 {
-		return s.flushed()
+		return s.sub.FlushTimeout(syncTimeout)
 	}
 	s.question++
-	if err := s.nats.PublishRequest(syncTopic, s.inbox+strconv.FormatUint(s.question, 10), nil); err != nil {
+	if err := s.sub.PublishRequest(syncTopic, s.inbox+strconv.FormatUint(s.question, 10), nil); err != nil {
 		return err
 	}
-	if err := s.flushed(); err != nil {
+	if err := s.sub.FlushTimeout(syncTimeout); err != nil {
 		return err
 	}
 	timer := time.NewTimer(syncWait)
@@ -82,13 +82,6 @@ func (s *session) sync() error {
 		}
 	}
 	return nil
-}
-
-// flushed waits for a flush that others may share.
-func (s *session) flushed() error {
-	r := s.flushes.join(nil)
-	<-r.done
-	return r.err
 }
 
 // answered takes a message to the inbox. It does not block.
