@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/abi"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
@@ -63,7 +62,7 @@ func (x *carriedExchange) do(m *api.CarryRequest) (*api.CarryResponse, error) {
 
 func (x *carriedExchange) Write(p []byte) (int, error) {
 	n := 0
-	for n < len(p) {
+	for first := true; first || n < len(p); first = false { // an empty piece is one
 		piece := p[n:min(n+abi.MaxPiece, len(p))]
 		if _, err := x.do(&api.CarryRequest{Part: &api.CarryRequest_HttpWrite{HttpWrite: &api.HTTPWrite{Data: piece}}}); err != nil {
 			return n, err
@@ -106,11 +105,5 @@ func (x *carriedExchange) Close() error { return x.close() }
 
 func (x *carriedExchange) end() error {
 	x.unbind()
-	if err := x.call.end(); err != nil {
-		return err
-	}
-	if err := x.call.failure(); err != nil && wasmatrix.CodeOf(err) != wasmatrix.CodeProviderUnavailable {
-		return err
-	}
-	return nil // of what is gone, nothing is left to be closed
+	return x.call.close()
 }

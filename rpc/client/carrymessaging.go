@@ -96,11 +96,5 @@ func (s *carriedSubscription) Close() error { return s.close() }
 
 func (s *carriedSubscription) end() error {
 	close(s.closed)
-	if err := s.call.end(); err != nil {
-		return err
-	}
-	if err := s.call.failure(); err != nil && wasmatrix.CodeOf(err) != wasmatrix.CodeProviderUnavailable {
-		return err
-	}
-	return nil // of what is gone, nothing is left to be closed
+	return s.call.close()
 }

@@ -121,3 +121,17 @@ func (o *openCall) end() error {
 			With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
 	}
 }
+
+// close ends the call for its owner, and returns what the other side says of that.
+// Of what has ended already, or is gone, nothing is left to be closed.
+func (o *openCall) close() error {
+	select {
+	case <-o.ended:
+		return nil
+	default:
+	}
+	if err := o.end(); err != nil || o.last == broken {
+		return err
+	}
+	return o.failure()
+}
