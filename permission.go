@@ -168,10 +168,10 @@ func checkTopic(s string, wildcards bool) (why string) {
 	for more {
 		var token string
 		token, rest, more = strings.Cut(rest, ".")
-		switch {
-		case token == "":
+		switch token {
+		case "":
 			return "a token is empty"
-		case token == "*" || token == ">":
+		case "*", ">":
 			if !wildcards {
 				return "wildcards are for subscriptions"
 			}

@@ -83,7 +83,7 @@ func (t *tenure) admit(ctx context.Context, l *link, reg wasmatrix.Registration,
 			return nil, err
 		}
 		t.log.Info("node registered", "node", reg.ID, "addr", reg.Addr, "boot", reg.Boot, "holding", len(reg.Holding))
-		// Also where only its capacity or labels changed, which is no fact.
+		// Also where only its address, capacity or labels changed, which is no fact.
 		t.placeProviders()
 		t.replan()
 	}

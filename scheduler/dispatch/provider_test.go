@@ -97,6 +97,16 @@ func TestProvidersReachEveryProcess(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		nodes[0].set(func() { nodes[0].unplaceable = nil })
 		w.await("it knows too", has(nodes[0], "web"))
+		// A host that is another by its labels, without having been down.
+		if _, err := w.apply(wasmatrix.PutProvider{Provider: &wasmatrix.Provider{
+			ID: "edge", Type: wasmatrix.ProviderHTTP, Constraints: []wasmatrix.Constraint{{Key: "zone", Values: []string{"b"}}},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		w.await("both know", func() bool { return has(nodes[0], "edge")() && has(nodes[1], "edge")() })
+		nodes[1].set(func() { nodes[1].labels = map[string]string{"zone": "b"} })
+		nodes[1].register(t.Context())
+		w.await("it is a host", func() bool { _, all := nodes[0].known(); return len(all["edge"].Hosts) == 1 })
 		nodes[0].kill()
 		again := w.boot("n0", 10)
 		w.await("the next process knows", has(again, "web"))
