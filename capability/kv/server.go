@@ -162,13 +162,25 @@ func (s *Server) Delete(ctx context.Context, scope *capability.Scope, key string
 	return d.Existed, err
 }
 
-// propose returns the store's answer to a command.
+// settling bounds how long a write is waited for whose caller has gone. A group
+// that does not commit has another leader, or none, long before.
+const settling = 10 * time.Second
+
+// propose returns the store's answer to a command. What was proposed for a caller is
+// waited for even where the caller's context has ended: a revocation must be able
+// to rely on it that nothing of a call that has ended comes after (I7).
 func propose[T any](ctx context.Context, s *Server, scope *capability.Scope, command []byte) (T, error) {
 	var zero T
 	if scope != nil {
 		if err := checkAlive(scope); err != nil {
 			return zero, err
 		}
+		if err := ctx.Err(); err != nil {
+			return zero, wasmatrix.Errorf(wasmatrix.CodeTimeout, "the write was not begun: %w", err).With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settling)
+		defer cancel()
 	}
 	answer, err := s.Group.Propose(ctx, command)
 	if err != nil {

@@ -40,9 +40,13 @@ func SetRequestID(m proto.Message, id wasmatrix.RequestID) {
 	r.Set(r.Descriptor().Fields().ByName(requestIDField), protoreflect.ValueOfString(string(id)))
 }
 
+// timeoutField is how long a client waits for an answer. It is no part of what is
+// asked: who has waited in vain may ask again with more patience.
+const timeoutField protoreflect.Name = "timeout"
+
 // Request identifies a mutating message: its request ID, drawn here if it has
 // none (then it is not the same request when it is sent again), and a digest of
-// all the rest. The digest is of the deterministic encoding, so it is the same
+// all the rest but for a timeout. The digest is of the deterministic encoding, so it is the same
 // for every server of one release. It fails with E1 for an ID that is not one.
 // The message is changed for a moment, so nobody else may use it meanwhile.
 func Request(m proto.Message) (wasmatrix.Request, error) {
@@ -54,6 +58,11 @@ func Request(m proto.Message) (wasmatrix.Request, error) {
 	}
 	SetRequestID(m, "")
 	defer SetRequestID(m, id)
+	r := m.ProtoReflect()
+	if f := r.Descriptor().Fields().ByName(timeoutField); f != nil && r.Has(f) {
+		defer r.Set(f, r.Get(f))
+		r.Clear(f)
+	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return wasmatrix.Request{}, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "the request cannot be encoded: %w", err)
