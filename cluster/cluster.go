@@ -104,14 +104,14 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if err := c.control.start(nil); err != nil { //nolint:contextcheck // it lives until Close
+	if err := c.control.start(nil); err != nil {
 		return nil, err
 	}
 	if err := c.openGossip(); err != nil { //nolint:contextcheck // it lives until Close
 		return nil, err
 	}
 	for _, h := range c.hosted {
-		if err := h.resume(); err != nil { //nolint:contextcheck // it lives until Close
+		if err := h.resume(); err != nil {
 			return nil, err
 		}
 	}
@@ -149,6 +149,9 @@ func (c *Cluster) openGossip() error {
 			Version:  c.cfg.Version,
 			Expect:   c.cfg.BootstrapExpect,
 			HasState: c.hasState(),
+
+			MessagingPort: c.cfg.MessagingPort,
+			RoutePort:     c.cfg.RoutePort,
 		},
 		RetryJoin:  c.cfg.RetryJoin,
 		PeersFile:  filepath.Join(c.cfg.DataDir, peersFile),

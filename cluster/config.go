@@ -22,6 +22,9 @@ type Config struct {
 	// [Cluster.Addrs].
 	RaftPort, GossipPort int
 	APIAddr              string // host:port of this server's API, told to others
+	// MessagingPort and RoutePort are those of this server's messaging, told to
+	// others; 0 where it has none.
+	MessagingPort, RoutePort int
 	// BootstrapExpect is how many servers make up a new cluster; 0 never
 	// bootstraps. A server with a log ignores it.
 	BootstrapExpect int

@@ -2,14 +2,12 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/wasmatrix/wasmatrix"
-	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
 // founding is what a server has accepted of how a hosted group begins: with
@@ -59,6 +57,8 @@ type founding struct {
 	Term     uint64    `json:"term,omitempty"` // in which it was accepted; 0 for nothing
 	Founders []founder `json:"founders,omitempty"`
 	Chosen   bool      `json:"chosen,omitempty"`
+	// Opened says that the group was open here: its log must not be missing.
+	Opened bool `json:"opened,omitempty"`
 }
 
 // founder is a voter that a group begins with.
@@ -86,22 +86,6 @@ func promised(present, term uint64) error {
 	default:
 		return nil
 	}
-}
-
-// accept is the state after a proposal of the present term. What is chosen stays.
-func (f founding) accept(term uint64, founders []founder) founding {
-	if f.Chosen {
-		return f
-	}
-	return founding{Term: term, Founders: founders}
-}
-
-// learn is the state once founders are known to be chosen.
-func (f founding) learn(founders []founder) (founding, error) {
-	if f.Chosen && !slices.Equal(f.Founders, founders) {
-		return f, wasmatrix.Errorf(wasmatrix.CodeInternal, "it begins with %v, and cannot with %v as well", f.Founders, founders)
-	}
-	return founding{Term: f.Term, Founders: founders, Chosen: true}, nil
 }
 
 // decision is what a leader makes of the answers.
@@ -159,170 +143,92 @@ func decide(voters []Server, answers map[wasmatrix.ServerID]founding, unable map
 
 // acceptor is a server's part in founding a group.
 type acceptor struct {
+	term func() uint64        // of the control group, as it is on disk
+	save func(founding) error // to disk
+
 	mu   sync.Mutex // held over the look at the term and what follows from it
-	kept founding   // as on disk
+	kept founding
 }
 
-// resume reads what was accepted, and opens the group if it has begun.
-func (h *HostedGroup) resume() error {
-	line, err := h.c.identity.Group(h.conf.Name)
-	if err != nil || line == "" {
+func (a *acceptor) keep(f founding) error {
+	if err := a.save(f); err != nil {
 		return err
 	}
-	a := &h.acceptor
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := json.Unmarshal([]byte(line), &a.kept); err != nil {
-		return wasmatrix.Errorf(wasmatrix.CodeStorage, "what is kept of group %s is damaged: %w", h.conf.Name, err)
-	}
-	return h.begin(a.kept)
-}
-
-// keep writes what was accepted. A server that cannot write must not go on.
-func (h *HostedGroup) keep(f founding) error {
-	line, err := json.Marshal(f)
-	if err == nil {
-		err = h.c.identity.SetGroup(h.conf.Name, string(line))
-	}
-	if err != nil {
-		if h.c.ctx.Err() == nil {
-			h.c.fatal(err)
-		}
-		return err
-	}
-	h.acceptor.kept = f
+	a.kept = f
 	return nil
 }
 
-// begin opens the group, if f says that it has begun.
-func (h *HostedGroup) begin(f founding) error {
-	if !f.Chosen {
+// prepare returns what was accepted.
+func (a *acceptor) prepare(term uint64) (founding, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kept, promised(a.term(), term)
+}
+
+// accept takes up a proposal. What is chosen stays.
+func (a *acceptor) accept(term uint64, founders []founder) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := promised(a.term(), term); err != nil || a.kept.Chosen {
+		return err
+	}
+	return a.keep(founding{Term: term, Founders: founders})
+}
+
+// learn takes note of what was chosen, in whatever term.
+func (a *acceptor) learn(founders []founder) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case !a.kept.Chosen:
+		return a.keep(founding{Term: a.kept.Term, Founders: founders, Chosen: true})
+	case !slices.Equal(a.kept.Founders, founders):
+		return wasmatrix.Errorf(wasmatrix.CodeInternal, "the group began with %v, it cannot begin with %v", a.kept.Founders, founders)
+	default:
 		return nil
 	}
-	founders := make([]group.Server, 0, len(f.Founders))
-	for _, s := range f.Founders {
-		founders = append(founders, group.Server{ID: s.ID, Addr: s.Addr, Voter: true})
-	}
-	return h.start(founders)
 }
 
-// prepare answers what this server has accepted.
-func (h *HostedGroup) prepare(term uint64) (*response, error) {
-	h.acceptor.mu.Lock()
-	defer h.acceptor.mu.Unlock()
-	if err := promised(h.c.controlTerm(), term); err != nil {
-		return nil, err
-	}
-	f := h.acceptor.kept
-	return &response{Founding: &f}, nil
-}
-
-// accept takes up a proposal.
-func (h *HostedGroup) accept(term uint64, founders []founder) (*response, error) {
-	a := &h.acceptor
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := promised(h.c.controlTerm(), term); err != nil {
-		return nil, err
-	}
-	if err := h.keep(a.kept.accept(term, founders)); err != nil {
-		return nil, err
-	}
-	return &response{}, nil
-}
-
-// learn takes note of what was chosen, and opens the group.
-func (h *HostedGroup) learn(founders []founder) (*response, error) {
-	a := &h.acceptor
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	f, err := a.kept.learn(founders)
-	if err != nil {
-		h.c.log.Error("a group has begun twice", "group", h.conf.Name, "error", err)
-		return nil, err
-	}
-	if !a.kept.Chosen {
-		if err := h.keep(f); err != nil {
-			return nil, err
-		}
-	}
-	if err := h.begin(f); err != nil {
-		if h.c.ctx.Err() == nil {
-			h.c.fatal(err)
-		}
-		return nil, err
-	}
-	return &response{}, nil
-}
-
-func (c *Cluster) controlTerm() uint64 { return c.control.group.Raft().CurrentTerm() }
-
-// answerFounding answers the leader of the control group.
-func (c *Cluster) answerFounding(req *request) (*response, error) {
-	h := c.Group(req.Group)
-	switch {
-	case h == nil:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "server %s does not host group %q", c.cfg.Name, req.Group)
-	case req.Op == opPrepare:
-		return h.prepare(req.Term)
-	case len(req.Founders) == 0:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "group %s cannot begin without servers", req.Group)
-	case req.Op == opAccept:
-		return h.accept(req.Term, req.Founders)
-	default:
-		return h.learn(req.Founders)
-	}
-}
-
-// unknownGroup reports that a server answered, and cannot host the group.
-func unknownGroup(err error) bool {
-	refused, ok := errors.AsType[*controlError](err)
-	return ok && refused.Code == wasmatrix.CodeInvalidRequest
-}
-
-// proposer is the control leader's part in founding a group, in one term.
+// proposer is the control leader's part in founding a group. What it remembers
+// is of one term.
 type proposer struct {
+	group string
+	ask   func(ctx context.Context, servers []Server, req request) map[wasmatrix.ServerID]answer
+
 	mu       sync.Mutex // of what follows; not held while others are asked
 	term     uint64
-	proposed []founder                   // in this term
+	proposed []founder                   // in this term; there is no second proposal
 	chosen   []founder                   // nil while that is not known
 	knows    map[wasmatrix.ServerID]bool // has been told what is chosen
-	unable   map[wasmatrix.ServerID]bool // does not host the group
+	unable   map[wasmatrix.ServerID]bool // does not know the group
 }
 
-// inTerm forgets what was of another term.
-func (p *proposer) inTerm(term uint64) {
-	if p.term != term {
+// enter forgets what was of an earlier term.
+func (p *proposer) enter(term uint64) (proposed, chosen []founder, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if term < p.term {
+		return nil, nil, wasmatrix.Errorf(wasmatrix.CodeNotLeader, "term %d of the control group is over", term)
+	}
+	if term > p.term {
 		p.term, p.proposed, p.chosen = term, nil, nil
 		p.knows, p.unable = make(map[wasmatrix.ServerID]bool), make(map[wasmatrix.ServerID]bool)
 	}
+	return p.proposed, p.chosen, nil
 }
 
-// settle finds out whether the group has begun, and sees to it that it does. A
-// reason to wait comes without an error where nothing is chosen, see decision.
-// The caller leads the control group and holds its changing lock.
-func (h *HostedGroup) settle(ctx context.Context) (chosen []founder, wait string, err error) {
-	c := h.c
-	leader := c.control.Leader()
-	if !leader.Self {
-		return nil, "", wasmatrix.Errorf(wasmatrix.CodeNotLeader, "server %s is not the leader", c.cfg.Name)
+// settle finds out what is chosen, and proposes where it may. Where nothing is
+// chosen and nothing can be, so that voters may be changed, it returns why it
+// waits, and no error. Calls come one at a time; voters are the committed ones
+// and do not change meanwhile.
+func (p *proposer) settle(ctx context.Context, term uint64, voters []Server) (chosen []founder, wait string, err error) {
+	proposed, chosen, err := p.enter(term)
+	if err != nil || chosen != nil {
+		return chosen, "", err
 	}
-	servers, settled := c.control.group.Members()
-	if !settled {
-		return nil, "", wasmatrix.Errorf(wasmatrix.CodeNoLeader, "a change of the servers is under way")
-	}
-	p := &h.proposer
-	p.mu.Lock()
-	p.inTerm(leader.Term)
-	proposed, chosen := p.proposed, p.chosen
-	p.mu.Unlock()
-	if chosen != nil {
-		return chosen, "", nil
-	}
-	voters := slices.DeleteFunc(servers, func(s Server) bool { return !s.Voter })
-	req := request{Op: opPrepare, Group: h.conf.Name, Term: leader.Term}
+	req := request{Op: opPrepare, Group: p.group, Term: term}
 	answers, unable := make(map[wasmatrix.ServerID]founding), make(map[wasmatrix.ServerID]bool)
-	for id, a := range c.askAll(ctx, voters, req) {
+	for id, a := range p.ask(ctx, voters, req) {
 		switch {
 		case a.err == nil && a.Founding != nil:
 			answers[id] = *a.Founding
@@ -333,7 +239,7 @@ func (h *HostedGroup) settle(ctx context.Context) (chosen []founder, wait string
 	d := decide(voters, answers, unable, proposed)
 	p.mu.Lock()
 	p.unable = unable
-	if d.value != nil && !d.chosen {
+	if !d.chosen {
 		p.proposed = d.value // before anyone hears of it
 	}
 	p.mu.Unlock()
@@ -345,7 +251,7 @@ func (h *HostedGroup) settle(ctx context.Context) (chosen []founder, wait string
 	case !d.chosen:
 		req.Op, req.Founders = opAccept, d.value
 		accepted := 0
-		for _, a := range c.askAll(ctx, voters, req) {
+		for _, a := range p.ask(ctx, voters, req) {
 			if a.err == nil {
 				accepted++
 			}
@@ -353,33 +259,21 @@ func (h *HostedGroup) settle(ctx context.Context) (chosen []founder, wait string
 		if accepted <= len(voters)/2 {
 			return nil, "", wasmatrix.Errorf(wasmatrix.CodeCommunication, "%d of %d voters agree to begin", accepted, len(voters))
 		}
-		c.log.Info("a hosted group begins", "group", h.conf.Name, "servers", names(d.value))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.term == leader.Term {
-		p.chosen = d.value
-	}
+	p.chosen = d.value
 	return d.value, "", nil
 }
 
-func names(founders []founder) []string {
-	out := make([]string, 0, len(founders))
-	for _, f := range founders {
-		out = append(out, nameOf(f.ID))
-	}
-	return out
-}
-
-// tell tells those of the servers who do not know yet what is chosen, and returns
-// how many of them all know, and how many cannot.
-func (h *HostedGroup) tell(ctx context.Context, servers []Server, chosen []founder) (know, unable int) {
-	p := &h.proposer
+// tell tells those of the servers who have not been told what is chosen, and
+// returns how many of them all know, and how many cannot.
+func (p *proposer) tell(ctx context.Context, servers []Server, chosen []founder) (know, unable int) {
 	p.mu.Lock()
 	term := p.term
 	rest := slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return p.knows[s.ID] })
 	p.mu.Unlock()
-	answers := h.c.askAll(ctx, rest, request{Op: opFound, Group: h.conf.Name, Founders: chosen})
+	answers := p.ask(ctx, rest, request{Op: opFound, Group: p.group, Founders: chosen})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, a := range answers {
@@ -397,83 +291,52 @@ func (h *HostedGroup) tell(ctx context.Context, servers []Server, chosen []found
 	return know, unable
 }
 
-// tendFounding is the control leader's work in one term: that the group begins,
-// and that every server of the configuration knows.
-func (h *HostedGroup) tendFounding(ctx context.Context, _ uint64) {
-	said := ""
-	for {
-		wait, err := h.found(ctx)
-		if err != nil {
-			wait = err.Error()
-		}
-		if wait != "" && wait != said && ctx.Err() == nil {
-			h.c.log.Info("a hosted group has not begun yet", "group", h.conf.Name, "reason", wait)
-		}
-		said = wait
-		if !sleep(ctx, h.c.autopilot.ReconcileInterval) {
-			return
-		}
-	}
-}
-
-func (h *HostedGroup) found(ctx context.Context) (wait string, err error) {
-	c := h.c
-	if h.allKnow(c.control.Servers()) {
-		return "", nil
-	}
-	if err := c.control.lead(ctx); err != nil {
-		return "", err
-	}
-	during, cancel := context.WithTimeout(ctx, controlTimeout)
-	defer cancel()
-	c.control.changing.Lock()
-	chosen, wait, err := h.settle(during)
-	c.control.changing.Unlock()
-	if chosen == nil {
-		return wait, err
-	}
-	h.tell(during, c.control.Servers(), chosen)
-	return "", nil
-}
-
-// allKnow reports whether this leader has told all servers what was chosen.
-func (h *HostedGroup) allKnow(servers []Server) bool {
-	p := &h.proposer
+// toldAll reports whether the servers have all been told in this term.
+func (p *proposer) toldAll(term uint64, servers []Server) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.chosen != nil && p.term == h.c.control.Leader().Term &&
+	return p.chosen != nil && p.term == term &&
 		!slices.ContainsFunc(servers, func(s Server) bool { return !p.knows[s.ID] })
 }
 
-// mayRemove refuses the removal of a voter from the control group where it could
-// cost the memory of how this group began, see founding. The lock as in settle.
-func (h *HostedGroup) mayRemove(ctx context.Context, target wasmatrix.ServerID) error {
-	chosen, _, err := h.settle(ctx)
-	if err != nil {
-		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "group %s is not settled yet: %w", h.conf.Name, err)
+// mayRemove refuses the removal of a voter where it could cost the memory of what
+// was chosen: see founding. Called as settle is.
+func (p *proposer) mayRemove(ctx context.Context, term uint64, voters []Server, target wasmatrix.ServerID) error {
+	chosen, _, err := p.settle(ctx, term, voters)
+	if err != nil || chosen == nil {
+		return p.unsettled(err)
 	}
-	if chosen == nil {
-		return nil
-	}
-	rest := slices.DeleteFunc(h.c.control.Servers(), func(s Server) bool { return s.ID == target || !s.Voter })
-	if know, unable := h.tell(ctx, rest, chosen); len(rest) > unable && know <= (len(rest)-unable)/2 {
-		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "of the %d voters that would remain, %d know of group %s", len(rest), know, h.conf.Name)
+	rest := slices.DeleteFunc(slices.Clone(voters), func(s Server) bool { return s.ID == target })
+	know, unable := p.tell(ctx, rest, chosen)
+	if able := len(rest) - unable; able > 0 && know <= able/2 {
+		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "of the %d voters that would remain, %d know of group %s", len(rest), know, p.group)
 	}
 	return nil
 }
 
-// mayPromote refuses a vote in the control group to a server that does not know
-// how this group began, see founding. The lock as in settle.
-func (h *HostedGroup) mayPromote(ctx context.Context, s Server) error {
-	chosen, _, err := h.settle(ctx)
-	if err != nil {
-		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "group %s is not settled yet: %w", h.conf.Name, err)
+// mayPromote refuses a vote to a server that does not know what was chosen: see
+// founding. Called as settle is.
+func (p *proposer) mayPromote(ctx context.Context, term uint64, voters []Server, s Server) error {
+	chosen, _, err := p.settle(ctx, term, voters)
+	if err != nil || chosen == nil {
+		return p.unsettled(err)
 	}
-	if chosen == nil {
-		return nil
-	}
-	if know, unable := h.tell(ctx, []Server{s}, chosen); know+unable == 0 {
-		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "server %s does not answer for group %s", s.ID, h.conf.Name)
+	if know, unable := p.tell(ctx, []Server{s}, chosen); know+unable == 0 {
+		return wasmatrix.Errorf(wasmatrix.CodeCommunication, "server %s does not know of group %s yet", s.ID, p.group)
 	}
 	return nil
+}
+
+// unsettled says for which group it is that voters cannot be changed.
+func (p *proposer) unsettled(err error) error {
+	if err == nil {
+		return nil
+	}
+	return wasmatrix.Errorf(wasmatrix.CodeCommunication, "group %s is not settled yet: %w", p.group, err)
+}
+
+// unknownGroup reports that a server answered, and does not know the group.
+func unknownGroup(err error) bool {
+	refused, ok := errors.AsType[*controlError](err)
+	return ok && refused.Code == wasmatrix.CodeInvalidRequest
 }

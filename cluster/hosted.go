@@ -32,7 +32,11 @@ type HostedGroup struct {
 }
 
 func newHostedGroup(c *Cluster, conf GroupConfig, dir string) *HostedGroup {
-	return &HostedGroup{c: c, conf: conf, dir: dir, opened: make(chan struct{})}
+	h := &HostedGroup{c: c, conf: conf, dir: dir, opened: make(chan struct{})}
+	h.acceptor.term = func() uint64 { return c.control.group.Raft().CurrentTerm() }
+	h.acceptor.save = h.save
+	h.proposer.group, h.proposer.ask = conf.Name, c.askAll
+	return h
 }
 
 // start opens the group, unless it is open. Founders are those that it begins

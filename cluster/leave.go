@@ -194,10 +194,10 @@ func (h *HostedGroup) removeServer(ctx context.Context, target wasmatrix.ServerI
 	if !s.Voter {
 		return h.group.RemoveServer(ctx, target, 0)
 	}
-	for _, hosted := range h.c.hosted {
-		if err := hosted.mayRemove(ctx, target); err != nil {
-			return err
-		}
+	if err := h.c.mayChangeVoters(func(p *proposer, term uint64, voters []Server) error {
+		return p.mayRemove(ctx, term, voters, target)
+	}); err != nil {
+		return err
 	}
 	return h.group.RemoveServer(ctx, target, 0)
 }

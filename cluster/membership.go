@@ -83,11 +83,10 @@ func (r *pilotRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, prevInde
 	control := r.c.control
 	control.changing.Lock()
 	defer control.changing.Unlock()
-	s := Server{ID: wasmatrix.ServerID(id), Addr: string(addr)}
-	for _, h := range r.c.hosted {
-		if err := h.mayPromote(r.ctx, s); err != nil {
-			return refusal{err}
-		}
+	if err := r.c.mayChangeVoters(func(p *proposer, term uint64, voters []Server) error {
+		return p.mayPromote(r.ctx, term, voters, Server{ID: wasmatrix.ServerID(id), Addr: string(addr)})
+	}); err != nil {
+		return refusal{err}
 	}
 	f := r.Raft.AddVoter(id, addr, prevIndex, timeout)
 	_ = f.Error() // kept in f, for autopilot
