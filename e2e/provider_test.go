@@ -70,7 +70,8 @@ func TestP20_StoppedProviders(t *testing.T) {
 		t.Errorf("the guest has restarted %d times and crashed %d times", in.GetRestarts(), in.GetCrashes())
 	}
 	wantFailure(t, c.TryCLI(s, "provider", "stop", "nope"), 1, wasmatrix.CodeCapabilityNotFound)
-	wantFailure(t, c.TryCLI(s, "provider", "start", "x", "--type", "kv", "--config", "color=blue"), 1, wasmatrix.CodeValidation, "color")
+	_, err := cl.Providers.StartProvider(t.Context(), &api.StartProviderRequest{ProviderId: "x", Type: "kv", Config: map[string]string{"color": "blue"}})
+	wantCode(t, err, wasmatrix.CodeValidation, "color")
 	wantFailure(t, c.TryCLI(s, "cap", "assign", "p", "far", "--type", "kv", "--permissions", "kv:read", "--provider", "nope"), 1, wasmatrix.CodeCapabilityNotFound)
 }
 

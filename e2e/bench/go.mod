@@ -3,8 +3,8 @@ module github.com/wasmatrix/wasmatrix/e2e/bench
 go 1.26.0
 
 require (
-	github.com/wasmatrix/wasmatrix v0.0.0
 	github.com/tetratelabs/wazero v1.12.0
+	github.com/wasmatrix/wasmatrix v0.0.0
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/zap v1.27.1
 	google.golang.org/protobuf v1.36.12
@@ -26,6 +26,7 @@ require (
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	google.golang.org/grpc v1.85.0 // indirect

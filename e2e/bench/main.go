@@ -60,6 +60,8 @@ var figures = []figure{
 	{"S6", "crash to running again", measureS6},
 	{"S7", "memory of idle instances", measureS7},
 	{"S9", "metered guests against unmetered", measureS9},
+	{"S11", "kv gets from guests", measureS11},
+	{"messaging", "messages between guests", measureMessaging},
 	{"S12", "memory of an idle server", measureS12},
 }
 

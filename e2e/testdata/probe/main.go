@@ -157,14 +157,27 @@ func get(capability, url string) (status int32, body string, code int32) {
 	}
 }
 
-// main calls without end: probe kv CAP KEY | http CAP URL | all KVCAP KEY HTTPCAP
-// URL | measure CAP KEY COUNT. What fails is tried again at once.
+// main does what its arguments say:
+//
+//	kv CAP KEY | http CAP URL | all KVCAP KEY HTTPCAP URL    without end; what fails is tried again at once
+//	get CAP KEY COUNT                                        and prints how long each takes
+//	listen CAP TOPIC COUNT                                   and prints how old each message is
+//	publish CAP TOPIC COUNT MICROSECONDS                     with a pause after each
 func main() {
 	args := os.Args[1:]
-	if args[0] == "measure" {
+	switch args[0] {
+	case "get":
 		measure(args[1], args[2], args[3])
-		return
+	case "listen":
+		listen(args[1], args[2], args[3])
+	case "publish":
+		publish(args[1], args[2], args[3], args[4])
+	default:
+		loop(args)
 	}
+}
+
+func loop(args []string) {
 	for n := 0; ; n++ {
 		switch args[0] {
 		case "kv":
@@ -188,20 +201,75 @@ func write(capability, key string, n int) {
 
 // measure prints how long each of many gets takes, in nanoseconds.
 func measure(capability, key, count string) {
-	n, _ := strconv.Atoi(count)
+	took := make([]int64, number(count))
 	cp, cl := ptr(capability)
 	kp, kl := ptr(key)
 	buf := make([]byte, 64)
 	bp, bl := span(buf)
-	took := make([]int64, n)
 	for i := range took {
 		began := time.Now()
-		if r := kvGet(cp, cl, kp, kl, bp, bl, nil); r < 0 {
-			fmt.Fprintln(os.Stderr, "get:", r, lastError())
-			os.Exit(1)
-		}
+		must(kvGet(cp, cl, kp, kl, bp, bl, nil))
 		took[i] = int64(time.Since(began))
 	}
-	out, _ := json.Marshal(took)
+	print(took)
+}
+
+func listen(capability, topic, count string) {
+	ages := make([]int64, number(count))
+	cp, cl := ptr(capability)
+	tp, tl := ptr(topic)
+	h := must(msgSubscribe(cp, cl, tp, tl, nil, 0, 0))
+	buf := make([]byte, 256)
+	bp, bl := span(buf)
+	fmt.Println("listening")
+	for i := range ages {
+		n := must(msgReceive(h, -1, bp, bl))
+		now := time.Now().UnixNano()
+		_, data, dropped := messageOf(buf[:n])
+		if dropped > 0 {
+			fmt.Fprintln(os.Stderr, dropped, "were dropped")
+			os.Exit(1)
+		}
+		sent, _ := strconv.ParseInt(data, 10, 64)
+		ages[i] = now - sent
+	}
+	print(ages)
+}
+
+func publish(capability, topic, count, pause string) {
+	cp, cl := ptr(capability)
+	tp, tl := ptr(topic)
+	between := time.Duration(number(pause)) * time.Microsecond
+	began := time.Now()
+	for range number(count) {
+		vp, vl := ptr(strconv.FormatInt(time.Now().UnixNano(), 10))
+		must(msgPublish(cp, cl, tp, tl, vp, vl))
+		if between > 0 {
+			time.Sleep(between)
+		}
+	}
+	print([]int64{int64(time.Since(began))})
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	return n
+}
+
+func must(n int32) int32 {
+	if n < 0 {
+		fmt.Fprintln(os.Stderr, n, lastError())
+		os.Exit(1)
+	}
+	return n
+}
+
+// print writes nanoseconds as JSON, in a line of their own.
+func print(d []int64) {
+	out, _ := json.Marshal(d)
 	fmt.Println(string(out))
 }
