@@ -18,9 +18,12 @@ func (s *server) lead(ctx context.Context, term uint64) {
 		<-ctx.Done()
 		return
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.collect(ctx) })
 	for ctx.Err() == nil {
 		s.dispatchUntilRestored(ctx, term)
 	}
+	wg.Wait()
 }
 
 // settle returns once everything of earlier terms is applied here and the
