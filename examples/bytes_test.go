@@ -29,8 +29,8 @@ type reactor struct {
 	exit  engine.Exit // once ended is closed
 }
 
-// react runs a module as a node does, until the test ends.
-func react(t *testing.T, wasm []byte) *reactor {
+// newEngine makes an engine as nodes have one.
+func newEngine(t *testing.T) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(engine.Config{Compile: compile.Config{
 		Dir: t.TempDir(), Command: []string{os.Args[0], compile.Verb},
@@ -44,19 +44,39 @@ func react(t *testing.T, wasm []byte) *reactor {
 			t.Error(err)
 		}
 	})
+	return e
+}
+
+// loadInto loads a module of a kind into an engine.
+func loadInto(t *testing.T, e *engine.Engine, wasm []byte, kind wasmatrix.ModuleKind) *engine.Module {
+	t.Helper()
 	m, err := e.Load(t.Context(), wasmatrix.DigestOf(wasm), engine.Bytes(wasm))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Release)
-	if m.Kind() != wasmatrix.ModuleReactor {
+	if m.Kind() != kind {
 		t.Fatalf("it is a %s", m.Kind())
 	}
+	return m
+}
+
+// react runs a module as a node does, until the test ends.
+func react(t *testing.T, wasm []byte) *reactor {
+	t.Helper()
+	return begin(t, loadInto(t, newEngine(t), wasm, wasmatrix.ModuleReactor), engine.RunConfig{})
+}
+
+// begin begins to run a reactor, and returns when it takes calls.
+func begin(t *testing.T, m *engine.Module, cfg engine.RunConfig) *reactor {
+	t.Helper()
 	r := &reactor{t: t, calls: make(chan *engine.Call), ended: make(chan struct{})}
 	ctx, stop := context.WithCancel(t.Context())
+	running := make(chan struct{})
+	cfg.Args, cfg.Calls, cfg.OnRunning = []string{"guest"}, r.calls, func() { close(running) }
 	go func() {
 		defer close(r.ended)
-		r.exit = m.Run(ctx, engine.RunConfig{Args: []string{"guest"}, Calls: r.calls})
+		r.exit = m.Run(ctx, cfg)
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -65,11 +85,16 @@ func react(t *testing.T, wasm []byte) *reactor {
 			t.Errorf("it ended before it was told to: %+v", r.exit)
 		}
 	})
+	select {
+	case <-running:
+	case <-r.ended:
+		t.Fatal("it ended before it ran")
+	}
 	return r
 }
 
-// want calls a function of bytes, and holds its answer against what it should be.
-func (r *reactor) want(function, in string, status int32, out string) {
+// invoke calls a function of bytes, which returns its status and its output.
+func (r *reactor) invoke(function, in string) (status int32, out string) {
 	r.t.Helper()
 	type answer struct {
 		wasmatrix.InvocationResult
@@ -87,11 +112,18 @@ func (r *reactor) want(function, in string, status int32, out string) {
 	case <-r.ended:
 		r.t.Fatal("it takes no more calls")
 	}
-	if len(in) > 40 {
-		in = in[:40] + "…"
+	a := <-answered
+	if a.err != nil {
+		r.t.Fatalf("%s(%.40q): %v", function, in, a.err)
 	}
-	if a := <-answered; a.err != nil || a.Status != status || string(a.Data) != out {
-		r.t.Errorf("%s(%q) = %d, %q, %v, want %d, %q", function, in, a.Status, a.Data, a.err, status, out)
+	return a.Status, string(a.Data)
+}
+
+// want calls a function of bytes, and holds its answer against what it should be.
+func (r *reactor) want(function, in string, status int32, out string) {
+	r.t.Helper()
+	if s, o := r.invoke(function, in); s != status || o != out {
+		r.t.Errorf("%s(%.40q) = %d, %q, want %d, %q", function, in, s, o, status, out)
 	}
 }
 
