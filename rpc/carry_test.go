@@ -1,0 +1,544 @@
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/rpc"
+	"github.com/wasmatrix/wasmatrix/rpc/client"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+func wantCode(t testing.TB, what string, err error, code wasmatrix.Code, outcome string) {
+	t.Helper()
+	if e := wasmatrix.AsError(err); e == nil || e.Code != code || outcome != "" && e.Details[wasmatrix.DetailOutcome] != outcome {
+		t.Errorf("%s: %v, want %s with outcome %s", what, err, code, outcome)
+		if e != nil {
+			t.Logf("details %v", e.Details)
+		}
+	}
+}
+
+// wait is a context for what must happen soon.
+func wait(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestCarriedCallsAreRefused(t *testing.T) {
+	host := newFakeHost()
+	c, carrier := carryCluster(t, host)
+	kv := carrier.KV()
+	_, _, err := kv.Get(t.Context(), scopeOf("stranger"), "k")
+	wantCode(t, "a stranger", err, wasmatrix.CodePermissionDenied, "")
+	_, err = carrier.HTTP().Open(t.Context(), scopeOf("stranger"), &capability.Request{URL: "u"})
+	wantCode(t, "a stranger's exchange", err, wasmatrix.CodePermissionDenied, "")
+	_, err = carrier.Messaging().Subscribe(t.Context(), scopeOf("stranger"), "t", "")
+	wantCode(t, "a stranger's subscription", err, wasmatrix.CodePermissionDenied, "")
+	stopped := scopeOf("i")
+	stopped.Provider = "stopped"
+	_, _, err = kv.Get(t.Context(), stopped, "k")
+	wantCode(t, "a stopped provider", err, wasmatrix.CodeProviderUnavailable, "")
+	nobody := scopeOf("i")
+	nobody.Instance = "-"
+	_, _, err = kv.Get(t.Context(), nobody, "k")
+	wantCode(t, "an instance that cannot be", err, wasmatrix.CodeInvalidRequest, "")
+	_, err = kv.Set(t.Context(), scopeOf("i"), "k", make([]byte, 3<<20), capability.SetOptions{})
+	wantCode(t, "a value that is too large", err, wasmatrix.CodeResourceExhausted, wasmatrix.OutcomeNone)
+	_, _, err = kv.Get(t.Context(), scopeOf("i"), "a\xff")
+	wantCode(t, "a key that is not text", err, wasmatrix.CodeInvalidRequest, wasmatrix.OutcomeNone)
+	_, _, err = kv.Get(t.Context(), scopeOf("i"), "fail/panic")
+	wantCode(t, "a panic", err, wasmatrix.CodeInternal, wasmatrix.OutcomeUnknown)
+	_, err = carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "fail/panic"})
+	wantCode(t, "a panic at the opening", err, wasmatrix.CodeInternal, wasmatrix.OutcomeUnknown)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = kv.Set(ended, scopeOf("i"), "k", nil, capability.SetOptions{})
+	wantCode(t, "a call that was cancelled before", err, wasmatrix.CodeTimeout, wasmatrix.OutcomeNone)
+	if len(host.entries) != 0 {
+		t.Errorf("what was refused is there: %v", host.entries)
+	}
+	// None of it has harmed the stream.
+	if _, err := kv.Set(t.Context(), scopeOf("i"), "k", make([]byte, 1<<20), capability.SetOptions{}); err != nil {
+		t.Error(err)
+	}
+	if e, found, err := kv.Get(t.Context(), scopeOf("i"), "k"); err != nil || !found || len(e.Value) != 1<<20 {
+		t.Errorf("%d bytes, %t, %v", len(e.Value), found, err)
+	}
+	none := client.NewCarrier(newTransport(t), c.Servers[0].Addr)
+	none.Close()
+	_, _, err = none.KV().Get(t.Context(), scopeOf("i"), "k")
+	wantCode(t, "a closed carrier", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+}
+
+func TestAProcessWithoutAHostCarriesOutNothing(t *testing.T) {
+	addr, _ := serveNode(t, &node{id: "n1"})
+	carrier := client.NewCarrier(newTransport(t), addr)
+	defer carrier.Close()
+	_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "k")
+	wantCode(t, "get", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+}
+
+// TestScopesArrive sees that what the host is told is what the caller said.
+func TestScopesArrive(t *testing.T) {
+	_, carrier := carryCluster(t, newFakeHost())
+	e, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "scope")
+	if want := "i 2 3 true c 4 p own/i/2 true"; err != nil || string(e.Value) != want {
+		t.Errorf("%q, %v; want %q", e.Value, err, want)
+	}
+}
+
+// TestPagesFitIntoMessages lists ten times as much as a message can have.
+func TestPagesFitIntoMessages(t *testing.T) {
+	host := newFakeHost()
+	_, carrier := carryCluster(t, host)
+	var want []string
+	for i := range 20_000 {
+		key := fmt.Sprintf("%05d%s", i, strings.Repeat("x", 1000))
+		want = append(want, key)
+		host.entries["own/i/2/"+key] = capability.Entry{Revision: 1}
+	}
+	var got []string
+	q := capability.ListQuery{Limit: 10_000}
+	for more := true; more; {
+		p, err := carrier.KV().List(t.Context(), scopeOf("i"), q)
+		if err != nil || len(p.Keys) == 0 {
+			t.Fatalf("%d keys, %v", len(p.Keys), err)
+		}
+		got, more = append(got, p.Keys...), p.More
+		q.After = p.Keys[len(p.Keys)-1]
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("%d keys of %d, or others", len(got), len(want))
+	}
+}
+
+// TestACancelledCallReturnsWhenItHasEnded, not before: a revocation relies on it.
+func TestACancelledCallReturnsWhenItHasEnded(t *testing.T) {
+	host := newFakeHost()
+	host.slow = make(chan struct{})
+	_, carrier := carryCluster(t, host)
+	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "write block"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, f := range map[string]func(context.Context) error{
+		"get": func(ctx context.Context) error {
+			_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+			return err
+		},
+		"set": func(ctx context.Context) error {
+			_, err := carrier.KV().Set(ctx, scopeOf("i"), "block", nil, capability.SetOptions{})
+			return err
+		},
+		"write": func(ctx context.Context) error {
+			stop := context.AfterFunc(ctx, func() { x.Close() })
+			defer stop()
+			_, err := x.Write([]byte("body"))
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			host.mu.Lock()
+			before := host.opened
+			host.slow = make(chan struct{})
+			host.mu.Unlock()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- f(ctx) }()
+			if what != "write" {
+				for {
+					host.mu.Lock()
+					opened, changed := host.opened, host.changed
+					host.mu.Unlock()
+					if opened > before {
+						break
+					}
+					<-changed
+				}
+			}
+			cancel()
+			select {
+			case err := <-done:
+				t.Fatalf("it returned before its end: %v", err)
+			case <-time.After(100 * time.Millisecond): // it could have by now
+			}
+			close(host.slow)
+			select {
+			case err := <-done:
+				wantCode(t, what, err, wasmatrix.CodeTimeout, "")
+			case <-wait(t).Done():
+				t.Fatal("it did not return")
+			}
+		})
+	}
+	if err := host.await(wait(t), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeadlinesAreKeptAtTheOtherSide: where the caller's process says nothing any
+// more, its calls end all the same.
+func TestDeadlinesAreKeptAtTheOtherSide(t *testing.T) {
+	host := newFakeHost()
+	_, carrier := carryCluster(t, host)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+	wantCode(t, "get", err, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
+	<-ctx.Done() // the other side may have been a little earlier
+	x, err := carrier.HTTP().Open(ctx, scopeOf("i"), &capability.Request{URL: "well"})
+	wantCode(t, "opening too late", err, wasmatrix.CodeTimeout, wasmatrix.OutcomeNone)
+	if x != nil {
+		t.Error("there is an exchange")
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	x, err = carrier.HTTP().Open(ctx, scopeOf("i"), &capability.Request{URL: "response block"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	_, err = x.Response()
+	wantCode(t, "response", err, wasmatrix.CodeTimeout, "")
+	if err := host.await(wait(t), 0); err != nil {
+		t.Errorf("the exchange goes on: %v", err)
+	}
+	// The time of a subscription is that of its beginning.
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	sub, err := carrier.Messaging().Subscribe(ctx, scopeOf("i"), "t", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := sub.Receive(wait(t)); err != nil || string(m.Data) != "late" {
+		t.Errorf("%q, %v", m.Data, err)
+	}
+	if err := sub.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// cutter dials, and cuts the connections that it made.
+type cutter struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (c *cutter) transport(t testing.TB) *http.Transport {
+	rt := newTransport(t)
+	dial := rt.DialContext
+	rt.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			c.mu.Lock()
+			c.conns = append(c.conns, conn)
+			c.mu.Unlock()
+		}
+		return conn, err
+	}
+	return rt
+}
+
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+func TestABrokenStreamIsOpenedAnew(t *testing.T) {
+	host := newFakeHost()
+	c, _ := carryCluster(t, host)
+	var wire cutter
+	carrier := client.NewCarrier(wire.transport(t), c.Servers[0].Addr)
+	defer carrier.Close()
+	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("m")); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := carrier.KV().Set(t.Context(), scopeOf("i"), "block", nil, capability.SetOptions{})
+		failed <- err
+	}()
+	go func() {
+		_, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
+		if err == nil {
+			err = errors.New("opened")
+		}
+		failed <- err
+	}()
+	if err := <-failed; err.Error() != "opened" {
+		t.Fatal(err)
+	}
+	if err := host.await(wait(t), 4); err != nil {
+		t.Fatal(err)
+	}
+	wire.cut()
+	wantCode(t, "a write under way", <-failed, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
+	_, err = x.Response()
+	wantCode(t, "an exchange", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
+	if err := x.Close(); err != nil {
+		t.Errorf("closing what is gone: %v", err)
+	}
+	for range 2 { // the message may have come before
+		if _, err = sub.Receive(wait(t)); err != nil {
+			break
+		}
+	}
+	wantCode(t, "a subscription", err, wasmatrix.CodeProviderUnavailable, "")
+	if err := host.await(wait(t), 0); err != nil {
+		t.Errorf("the calls of a broken stream go on: %v", err)
+	}
+	if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{}); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+	c.Servers[0].Stop()
+	var unreachable error
+	for range 2 { // the first may find the connection closing
+		_, unreachable = carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{})
+	}
+	wantCode(t, "a server that is gone", unreachable, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+}
+
+// TestAServerThatEndsSaysSo: what has a bound of its own is carried to its end.
+func TestAServerThatEndsSaysSo(t *testing.T) {
+	host := newFakeHost()
+	host.slow = make(chan struct{})
+	c, carrier := carryCluster(t, host)
+	sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	got := make(chan error, 1)
+	go func() {
+		_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+		got <- err
+	}()
+	if err := host.await(wait(t), 3); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		c.Servers[0].Stop()
+		close(stopped)
+	}()
+	_, err = sub.Receive(wait(t))
+	wantCode(t, "a subscription", err, wasmatrix.CodeProviderUnavailable, "")
+	for err = nil; err == nil; {
+		_, err = x.Write([]byte("x"))
+	}
+	wantCode(t, "an exchange", err, wasmatrix.CodeProviderUnavailable, "")
+	close(host.slow)
+	wantCode(t, "a call with a deadline", <-got, wasmatrix.CodeTimeout, "")
+	select {
+	case <-stopped:
+	case <-wait(t).Done():
+		t.Error("the server did not end")
+	}
+}
+
+// TestASlowSubscriberHoldsNothingUp: what it does not take is dropped where it is
+// kept, and other calls of the stream go on.
+func TestASlowSubscriberHoldsNothingUp(t *testing.T) {
+	host := newFakeHost()
+	_, carrier := carryCluster(t, host)
+	slow, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const published = 1000
+	for range published {
+		if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", make([]byte, 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	received, dropped := 0, uint64(0)
+	take := func(patience time.Duration) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		m, err := slow.Receive(ctx)
+		if err == nil {
+			received++
+			dropped += m.Dropped
+		}
+		return err == nil
+	}
+	for take(300 * time.Millisecond) { // what was kept
+	}
+	// The next says how many were dropped.
+	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if !take(patience) || received+int(dropped) != published+1 {
+		t.Errorf("%d messages were received and %d dropped, of %d", received, dropped, published+1)
+	}
+	if most := wire.DeliveryWindow + fakePending + 2; received > most {
+		t.Errorf("%d messages waited for a subscriber that took none, at most %d should", received, most)
+	}
+	if err := slow.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := host.await(wait(t), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManyCalls has 10,000 calls under way, more than one stream takes.
+func TestManyCalls(t *testing.T) {
+	host := newFakeHost()
+	var now, most atomic.Int64
+	_, carrier := carryCluster(t, &countingHost{host, &now, &most})
+	const calls = 10_000
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range calls {
+		wg.Go(func() {
+			<-start
+			key := fmt.Sprint("key", i%500)
+			value := []byte(fmt.Sprint("value", i%500))
+			if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), key, value, capability.SetOptions{}); err != nil {
+				t.Errorf("set %d: %v", i, err)
+				return
+			}
+			if e, found, err := carrier.KV().Get(t.Context(), scopeOf("i"), key); err != nil || !found || string(e.Value) != string(value) {
+				t.Errorf("get %d: %q, %t, %v", i, e.Value, found, err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if n := most.Load(); n > wire.MaxCarried || n == 0 {
+		t.Errorf("%d calls were under way, at most %d may be", n, wire.MaxCarried)
+	}
+	// Those that wait for their turn can be given up, without a loss to others.
+	ctx, cancel := context.WithCancel(t.Context())
+	var blocked sync.WaitGroup
+	for range 2 * wire.MaxCarried {
+		blocked.Go(func() {
+			if _, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block"); err == nil {
+				t.Error("a blocked call succeeded")
+			}
+		})
+	}
+	if err := host.await(wait(t), wire.MaxCarried); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "key1")
+		waiting <- err
+	}()
+	cancel()
+	blocked.Wait()
+	select {
+	case err := <-waiting:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-wait(t).Done():
+		t.Error("a call waits for a turn that was given to one that had gone")
+	}
+	// Exchanges and subscriptions have a bound of their own.
+	var open []capability.Subscription
+	for range wire.MaxCarried + 100 {
+		sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, sub)
+	}
+	for _, sub := range open {
+		if err := sub.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// countingHost counts the calls that are under way.
+type countingHost struct {
+	*fakeHost
+	now, most *atomic.Int64
+}
+
+func (h *countingHost) Admit(ctx context.Context, s *capability.Scope) (*capability.Scope, error) {
+	n := h.now.Add(1)
+	defer h.now.Add(-1)
+	for old := h.most.Load(); n > old && !h.most.CompareAndSwap(old, n); old = h.most.Load() {
+	}
+	time.Sleep(time.Millisecond) // so that they meet
+	return h.fakeHost.Admit(ctx, s)
+}
+
+// TestLargeBodiesPass carries more than a message, a window of the connection and
+// the queue can hold.
+func TestLargeBodiesPass(t *testing.T) {
+	_, carrier := carryCluster(t, newFakeHost())
+	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{Method: "POST", URL: "well"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, 12<<20)
+	for i := range body {
+		body[i] = byte(i * i >> 8)
+	}
+	if n, err := x.Write(body); n != len(body) || err != nil {
+		t.Fatal(n, err)
+	}
+	if _, err := x.Response(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(x)
+	if err != nil || string(got) != string(body) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(body), err)
+	}
+	if err := x.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCarriedCallsPassTheGate(t *testing.T) {
+	_, carrier := carryCluster(t, newFakeHost(), func(cfg *rpc.Config) {
+		cfg.Authenticate = func(context.Context, string, http.Header) (context.Context, error) {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeUnauthenticated, "no certificate")
+		}
+	})
+	_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "k")
+	wantCode(t, "get", err, wasmatrix.CodeProviderUnavailable, "")
+	if !strings.Contains(err.Error(), "UNAUTHENTICATED") || !strings.Contains(err.Error(), "no certificate") {
+		t.Errorf("the reason is lost: %v", err)
+	}
+}
