@@ -45,7 +45,7 @@ instances; without one, the instance has a namespace of its own, which is gone
 with its record.`,
 		Example: `  wasmatrix cap assign web-1 store --type kv --permissions kv:read,kv:write
   wasmatrix cap assign web-1 visits --type kv --permissions kv:read:web/ --namespace visits --stale
-  wasmatrix cap assign web-1 api --type http --permissions http:domain:*.example.com --provider outside`,
+  wasmatrix cap assign web-1 api --type http --permissions 'http:domain:*.example.com' --provider outside`,
 		Args:              wants("ID", "CAP"),
 		ValidArgsFunction: c.capabilityIDs(),
 	}

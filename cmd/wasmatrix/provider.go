@@ -47,7 +47,7 @@ was, or with all that it has.
 
 Without a constraint it is hosted by every node.`,
 		Example: `  wasmatrix provider start big --type kv --config url=redis://10.0.0.9:6379/0 --config max_keys=1000000
-  wasmatrix provider start outside --type http --config allow_hosts=*.example.com --constraint zone=dmz
+  wasmatrix provider start outside --type http --config 'allow_hosts=*.example.com' --constraint zone=dmz
   wasmatrix provider start bus --type messaging --config url=@nats-url.txt
   wasmatrix provider start kv`,
 		Args:              wants("NAME"),
@@ -134,9 +134,10 @@ func (c *cli) providerRmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm NAME",
 		Short: "Forget a provider that is stopped",
-		Long: `Forget a provider that is stopped. A default one returns to what it was at first:
-started, and without configuration. Data that it keeps elsewhere, as in Redis,
-stays there.`,
+		Long: `Forget a provider that is stopped, and that no instance which has not ended has a
+capability for. A default one returns to what it was at first, started and without
+configuration, whoever uses it. Data that it keeps elsewhere, as in Redis, stays
+there.`,
 		Example:           "  wasmatrix provider rm outside",
 		Args:              wantsProvider,
 		ValidArgsFunction: once(false, c.providerIDs()),
