@@ -169,3 +169,26 @@ func TestInternerIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryNewFieldOfAnAssignmentIsSeen: also where nothing else of the state is
+// new, as no release writes it.
+func TestEveryNewFieldOfAnAssignmentIsSeen(t *testing.T) {
+	for name, change := range map[string]func(*wasmatrix.Assignment){
+		"provider":  func(a *wasmatrix.Assignment) { a.Provider = "p" },
+		"namespace": func(a *wasmatrix.Assignment) { a.Namespace = "n" },
+		"stale":     func(a *wasmatrix.Assignment) { a.Stale = true },
+	} {
+		s := newState()
+		a := kvGrant("c")
+		s.putAssignments("i", []*wasmatrix.Assignment{a})
+		if v := s.schema(); v != 1 {
+			t.Errorf("without a %s the state has version %d", name, v)
+		}
+		changed := *a
+		change(&changed)
+		s.putAssignments("i", []*wasmatrix.Assignment{&changed})
+		if v := s.schema(); v != 3 {
+			t.Errorf("with a %s the state has version %d", name, v)
+		}
+	}
+}
