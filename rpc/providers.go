@@ -24,24 +24,6 @@ func providerNotFound(id wasmatrix.ProviderID) *wasmatrix.Error {
 	return wasmatrix.Errorf(wasmatrix.CodeCapabilityNotFound, "there is no provider %s", id)
 }
 
-// providerTo is a provider as users see it: without the secrets of its configuration.
-func providerTo(p *wasmatrix.Provider) *api.Provider {
-	m := wire.ProviderTo(p)
-	m.Config = wasmatrix.PublicProviderConfig(p.Config)
-	return m
-}
-
-func constraintsOf(in []string) ([]wasmatrix.Constraint, error) {
-	out := make([]wasmatrix.Constraint, len(in))
-	for i, s := range in {
-		var err error
-		if out[i], err = wasmatrix.ParseConstraint(s); err != nil {
-			return nil, field(err, "constraints")
-		}
-	}
-	return out, nil
-}
-
 // maxChanges is how often a change of a provider is tried that others change too.
 const maxChanges = 5
 
@@ -59,14 +41,14 @@ func (p *providers) change(ctx context.Context, m proto.Message, id wasmatrix.Pr
 		}
 		before, known := wasmatrix.ProviderOf(snap, id)
 		if answered && known {
-			return providerTo(before), nil
+			return wire.PublicProviderTo(before), nil
 		}
 		after, err := f(before)
 		if err != nil {
 			return nil, err
 		}
 		if after == before {
-			return providerTo(before), nil
+			return wire.PublicProviderTo(before), nil
 		}
 		if err := wasmatrix.ValidateProvider(after); err != nil {
 			return nil, err
@@ -85,7 +67,7 @@ func (p *providers) change(ctx context.Context, m proto.Message, id wasmatrix.Pr
 		if made, ok := answer.(*wasmatrix.Provider); ok && made != nil {
 			after = made
 		}
-		return providerTo(after), nil
+		return wire.PublicProviderTo(after), nil
 	}
 }
 
@@ -100,7 +82,7 @@ func (p *providers) StartProvider(ctx context.Context, m *api.StartProviderReque
 	if err != nil {
 		return nil, err
 	}
-	constraints, err := constraintsOf(m.GetConstraints())
+	constraints, err := wire.ConstraintsFrom(m.GetConstraints(), "constraints")
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +151,7 @@ func (p *providers) UpdateProvider(ctx context.Context, m *api.UpdateProviderReq
 	if err != nil {
 		return nil, err
 	}
-	constraints, err := constraintsOf(m.GetConstraints())
+	constraints, err := wire.ConstraintsFrom(m.GetConstraints(), "constraints")
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +194,7 @@ func (p *providers) ListProviders(ctx context.Context, m *api.ListProvidersReque
 	}
 	res := &api.ListProvidersResponse{}
 	for _, one := range wasmatrix.AllProviders(snap) {
-		res.Providers = append(res.Providers, providerTo(one))
+		res.Providers = append(res.Providers, wire.PublicProviderTo(one))
 	}
 	return res, nil
 }
@@ -230,7 +212,7 @@ func (p *providers) GetProvider(ctx context.Context, m *api.GetProviderRequest) 
 	if !ok {
 		return nil, providerNotFound(id)
 	}
-	res := &api.GetProviderResponse{Provider: providerTo(one)}
+	res := &api.GetProviderResponse{Provider: wire.PublicProviderTo(one)}
 	if !one.Stopped {
 		for n := range snap.Nodes() {
 			if n.Status == wasmatrix.NodeUp && !slices.ContainsFunc(one.Constraints, func(c wasmatrix.Constraint) bool { return !c.Matches(n.Labels) }) {
@@ -238,7 +220,11 @@ func (p *providers) GetProvider(ctx context.Context, m *api.GetProviderRequest) 
 			}
 		}
 	}
+	looked := 0
 	for i := range snap.Instances("") {
+		if looked++; looked%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if i.Status.Final() {
 			continue
 		}

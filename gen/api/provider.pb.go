@@ -34,8 +34,10 @@ type Provider struct {
 	Constraints []string `protobuf:"bytes,4,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	Stopped     bool     `protobuf:"varint,5,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	// Counts the updates from 1; 0 of a default provider that was never changed.
-	Revision      uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
-	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Revision  uint64                 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	ChangedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	// Log index of its record, which tells it from an earlier one of its name.
+	CreateIndex   uint64 `protobuf:"varint,8,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +119,13 @@ func (x *Provider) GetChangedAt() *timestamppb.Timestamp {
 		return x.ChangedAt
 	}
 	return nil
+}
+
+func (x *Provider) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
 }
 
 type StartProviderRequest struct {
@@ -752,7 +761,7 @@ var File_wasmatrix_v1_provider_proto protoreflect.FileDescriptor
 
 const file_wasmatrix_v1_provider_proto_rawDesc = "" +
 	"\n" +
-	"\x1bwasmatrix/v1/provider.proto\x12\fwasmatrix.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x1bwasmatrix/v1/provider.proto\x12\fwasmatrix.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x02\n" +
 	"\bProvider\x12\x1f\n" +
 	"\vprovider_id\x18\x01 \x01(\tR\n" +
 	"providerId\x12\x12\n" +
@@ -762,7 +771,8 @@ const file_wasmatrix_v1_provider_proto_rawDesc = "" +
 	"\astopped\x18\x05 \x01(\bR\astopped\x12\x1a\n" +
 	"\brevision\x18\x06 \x01(\x04R\brevision\x129\n" +
 	"\n" +
-	"changed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x1a9\n" +
+	"changed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12!\n" +
+	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8f\x02\n" +

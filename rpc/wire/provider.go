@@ -12,7 +12,7 @@ import (
 func ProviderTo(p *wasmatrix.Provider) *api.Provider {
 	return &api.Provider{
 		ProviderId: string(p.ID), Type: string(p.Type), Config: maps.Clone(p.Config), Constraints: constraintsTo(p.Constraints),
-		Stopped: p.Stopped, Revision: p.Revision, ChangedAt: timeTo(p.ChangedAt),
+		Stopped: p.Stopped, Revision: p.Revision, ChangedAt: timeTo(p.ChangedAt), CreateIndex: p.CreateIndex,
 	}
 }
 
@@ -23,13 +23,13 @@ func PublicProviderTo(p *wasmatrix.Provider) *api.Provider {
 	return m
 }
 
-// ProviderFrom converts back, without the log indexes. It fails with E6 for
+// ProviderFrom converts back, without the index of the last change. It fails with E6 for
 // constraints that cannot be read; a node must not refuse all providers because
 // one has a key of a later release.
 func ProviderFrom(m *api.Provider) (*wasmatrix.Provider, error) {
 	p := &wasmatrix.Provider{
 		ID: wasmatrix.ProviderID(m.GetProviderId()), Type: wasmatrix.ProviderType(m.GetType()), Config: maps.Clone(m.GetConfig()),
-		Stopped: m.GetStopped(), Revision: m.GetRevision(), ChangedAt: timeFrom(m.GetChangedAt()),
+		Stopped: m.GetStopped(), Revision: m.GetRevision(), ChangedAt: timeFrom(m.GetChangedAt()), CreateIndex: m.GetCreateIndex(),
 	}
 	var err error
 	if p.Constraints, err = ConstraintsFrom(m.GetConstraints(), "constraints"); err != nil {

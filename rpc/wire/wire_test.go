@@ -103,6 +103,7 @@ var (
 			ID: wasmatrix.ProviderID(name.Draw(t, "id")), Type: rapid.SampledFrom(wasmatrix.ProviderTypes).Draw(t, "type"),
 			Config: rapid.MapOf(text, text).Draw(t, "config"), Constraints: rapid.SliceOfN(constraint, 0, 3).Draw(t, "constraints"),
 			Stopped: rapid.Bool().Draw(t, "stopped"), Revision: rapid.Uint64().Draw(t, "revision"), ChangedAt: moment.Draw(t, "changed"),
+			CreateIndex: rapid.Uint64().Draw(t, "create"),
 		}
 	})
 	capacity = rapid.Custom(func(t *rapid.T) wasmatrix.Capacity {
