@@ -162,6 +162,9 @@ func TestRedisKeepsNoRemains(t *testing.T) {
 	write("a", "12345", 0)
 	write("a", "123", time.Hour)
 	write("a", "1234", 0)
+	if left, err := raw.ZCard(t.Context(), tag+"ends").Result(); err != nil || left != 0 {
+		t.Errorf("%d ends of what has none (%v)", left, err)
+	}
 	write("b", "1", 20*time.Millisecond)
 	write("c", "1", time.Hour)
 	if got := bytes(); got != 5+2+2 {

@@ -1,6 +1,9 @@
 package kvtest
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,14 +50,32 @@ func (s *suite) quotaOfBytes() {
 // quotaOfExpired sees that what is gone does not stand in the way.
 func (s *suite) quotaOfExpired() {
 	scope := Scope("i")
-	for _, key := range []string{"a", "b", "c"} {
-		s.set(scope, key, "v", capability.SetOptions{TTL: 50 * time.Millisecond})
+	for n := range 20 {
+		s.set(scope, "old"+strconv.Itoa(n), "v", capability.SetOptions{TTL: 100 * time.Millisecond})
 	}
-	s.eventually("all of them are gone", func() bool { return len(s.all(scope, "", 10)) == 0 })
-	for _, key := range []string{"d", "e", "f"} {
-		s.set(scope, key, "v", capability.SetOptions{})
+	s.eventually("all of them are gone", func() bool { return len(s.all(scope, "", 100)) == 0 })
+	for n := range 20 {
+		s.set(scope, "new"+strconv.Itoa(n), "v", capability.SetOptions{})
 	}
 	s.refusedSet(scope, "a", "v", wasmatrix.CodeResourceExhausted)
+}
+
+// quotaOfExpiredBytes is the same, where one that is new takes the room of many.
+func (s *suite) quotaOfExpiredBytes() {
+	scope := Scope("i")
+	for n := range 100 {
+		s.set(scope, fmt.Sprintf("old%02d", n), "v", capability.SetOptions{TTL: 200 * time.Millisecond})
+	}
+	// They are not asked for, which might remove them: the clock alone says that
+	// they are gone.
+	last := With(scope, func(c *capability.Scope) { c.Namespace = capability.SharedPrefix + "clock" })
+	s.set(last, "later", "v", capability.SetOptions{TTL: 200 * time.Millisecond})
+	s.eventually("they are gone", func() bool { _, _, ok := s.get(last, "later"); return !ok })
+	s.set(scope, "new", strings.Repeat("x", 900), capability.SetOptions{})
+	s.refusedSet(scope, "other", strings.Repeat("x", 100), wasmatrix.CodeResourceExhausted)
+	if got := s.all(scope, "", 200); !slices.Equal(got, []string{"new"}) {
+		s.Errorf("left are %q", got)
+	}
 }
 
 func (s *suite) sizeOfValues() {

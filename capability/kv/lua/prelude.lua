@@ -49,7 +49,10 @@ end
 
 local function purge(limit)
   local gone = redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, limit)
-  for _, k in ipairs(gone) do live(k) end
+  for _, k in ipairs(gone) do
+    -- Whatever it is that stays, it must not be met again for ever.
+    if live(k) then redis.call('ZREM', ends, k) end
+  end
   return #gone
 end
 

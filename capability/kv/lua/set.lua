@@ -19,7 +19,7 @@ if over then return finish(over, 0) end
 local given = nextRevision()
 local stop = 0
 if ttl > 0 then
-  stop = now + ttl
+  stop = now + 1 + ttl -- now is cut to the millisecond, and nothing ends early
   redis.call('ZADD', ends, stop, key)
 elseif revision then
   redis.call('ZREM', ends, key)

@@ -140,6 +140,33 @@ func TestExpireIsBounded(t *testing.T) {
 	}
 }
 
+// What is gone does not stand in the way of what is new, though much of it has not
+// been removed yet.
+func TestQuotaCountsNothingThatIsGone(t *testing.T) {
+	s := New(Options{})
+	set := func(at wasmatrix.Time, key, value string, ttl time.Duration) wasmatrix.Code {
+		c := setOf(at, key, value, ttl)
+		c.Quota = Quota{Keys: 1000, Bytes: 500}
+		err, _ := s.Apply(1, must(c)).(error)
+		return wasmatrix.CodeOf(err)
+	}
+	for n := range 100 {
+		if code := set(1, fmt.Sprintf("k%03d", n), "v", 10); code != "" {
+			t.Fatalf("set %d: %s", n, code)
+		}
+	}
+	large := strings.Repeat("x", 400)
+	if code := set(10, "new", large, 0); code != wasmatrix.CodeResourceExhausted {
+		t.Errorf("before they are gone: %q", code)
+	}
+	if code := set(11, "new", large, 0); code != "" {
+		t.Errorf("when they are gone: %q", code)
+	}
+	if code := set(11, "newer", large, 0); code != wasmatrix.CodeResourceExhausted {
+		t.Errorf("beside another: %q", code)
+	}
+}
+
 func TestDropIsBounded(t *testing.T) {
 	s := New(Options{})
 	other := Namespace{"kv", "own/j/1"}
