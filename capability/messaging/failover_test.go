@@ -68,8 +68,10 @@ func TestServerNoLongerListed(t *testing.T) {
 	s := subscribe(t, c, "x", "")
 	// An empty list says nothing.
 	set()
-	publish(t, c, "x", "1")
-	expect(t, s, "x", "1")
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		publish(t, c, "x", "1")
+		expect(t, s, "x", "1")
+	}
 	set(b.Addr().Client)
 	eventually(t, "the listed one", func() bool { return messaging.Connected(c) == b.Addr().Client })
 	publish(t, clientOf(t, b), "x", "2")
@@ -119,7 +121,7 @@ func TestNothingIsSentLate(t *testing.T) {
 	sub := subscribe(t, clientOf(t, s), "x", "")
 	publish(t, c, "x", "before")
 	expect(t, sub, "x", "before")
-	p.hold()
+	p.hold(everything)
 	// The server does not get it, and so does not say that it has it.
 	short, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
@@ -135,28 +137,75 @@ func TestNothingIsSentLate(t *testing.T) {
 	expect(t, sub, "x", "after")
 }
 
-// TestServerHangs: one that takes nothing and says nothing is left for another, within
-// seconds.
+// TestServerHangs: one that says nothing any more, on either connection, is left for
+// another, within seconds.
 func TestServerHangs(t *testing.T) {
-	proxies := map[string]*proxy{}
-	var urls []string
-	for range 2 {
-		p := newProxy(t, strings.TrimPrefix(external(t), "nats://"))
-		proxies[p.addr()] = p
-		urls = append(urls, "nats://"+p.addr())
+	target := strings.TrimPrefix(external(t), "nats://")
+	for connection := range 3 { // 0 is both
+		t.Run(fmt.Sprint(connection), func(t *testing.T) {
+			t.Parallel()
+			proxies := map[string]*proxy{}
+			var urls []string
+			for range 2 {
+				p := newProxy(t, target)
+				proxies[p.addr()] = p
+				urls = append(urls, "nats://"+p.addr())
+			}
+			c := newClient(t, messaging.ClientConfig{Config: config(t, "url", strings.Join(urls, ", "))})
+			publish(t, c, "x", "")
+			was := messaging.Connected(c)
+			began := time.Now()
+			proxies[was].hold(func(n int, _ []byte) bool { return connection == 0 || n == connection })
+			eventually(t, "the other server", func() bool {
+				is := messaging.Connected(c)
+				return is != "" && is != was
+			})
+			if took := time.Since(began); took < time.Second || took > 15*time.Second {
+				t.Errorf("took %s", took)
+			}
+			publish(t, c, "x", "")
+		})
 	}
-	c := newClient(t, messaging.ClientConfig{Config: config(t, "url", strings.Join(urls, ", "))})
-	publish(t, c, "x", "")
-	was := messaging.Connected(c)
-	proxies[was].hold()
-	began := time.Now()
-	eventually(t, "the other server", func() bool { return c.Publish(ctx(t), anyone, "x", nil) == nil })
-	if is := messaging.Connected(c); is == was || is == "" {
-		t.Errorf("connected with %q, with %q before", is, was)
+}
+
+// TestReconnectSubscribesFirst: while the server does not know of the subscriptions, a
+// connection is not used.
+func TestReconnectSubscribesFirst(t *testing.T) {
+	s := openServer(t, messaging.ServerConfig{})
+	p := newProxy(t, s.Addr().Client)
+	c := newClient(t, messaging.ClientConfig{Servers: func() []string { return []string{p.addr()} }})
+	sub := subscribe(t, c, "x", "")
+	p.cut()
+	seen := make(chan struct{})
+	var once sync.Once
+	p.hold(func(_ int, data []byte) bool {
+		if strings.Contains(string(data), "SUB x") {
+			once.Do(func() { close(seen) })
+			return true
+		}
+		return false
+	})
+	done := make(chan error, 1)
+	go func() {
+		for {
+			err := c.Publish(ctx(t), anyone, "x", []byte("1"))
+			if wasmatrix.CodeOf(err) != wasmatrix.CodeProviderUnavailable { // of the one that was cut
+				done <- err
+				return
+			}
+		}
+	}()
+	<-seen
+	select {
+	case err := <-done:
+		t.Fatal("a message was published before the subscription: ", err)
+	case <-time.After(200 * time.Millisecond):
 	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("took %s", took)
+	p.release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
+	expect(t, sub, "x", "1")
 }
 
 // TestExternalRestarts: a server of one's own that is killed and comes back is found.
@@ -260,7 +309,7 @@ func TestDeafNode(t *testing.T) {
 	lost := subscribe(t, deaf, "flood", "")
 	sub := subscribe(t, clientOf(t, s), "flood", "")
 	from := clientOf(t, s)
-	p.deaf.Store(true)
+	p.deafen()
 	data := strings.Repeat("x", messaging.MaxMessage)
 	began := time.Now()
 	for range 150 { // more than waits for one connection
@@ -270,7 +319,8 @@ func TestDeafNode(t *testing.T) {
 		}
 	}
 	t.Logf("150 MiB in %s", time.Since(began))
-	p.deaf.Store(false)
+	p.release()
+	n := uint64(0)
 	eventually(t, "delivery again", func() bool {
 		publish(t, from, "flood", "again")
 		for {
@@ -278,11 +328,15 @@ func TestDeafNode(t *testing.T) {
 			if err != nil {
 				return false
 			}
+			n += 1 + m.Dropped
 			if string(m.Data) == "again" {
 				return true
 			}
 		}
 	})
+	if n > 120 {
+		t.Errorf("%d messages of 1 MiB were kept for a node that took none", n)
+	}
 }
 
 // TestExternalTLS: over TLS, and only with a server whose certificate is trusted.

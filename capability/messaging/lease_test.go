@@ -28,7 +28,11 @@ func TestLease(t *testing.T) {
 	var alive atomic.Bool
 	var asked watch
 	scope := &capability.Scope{Alive: func() bool { asked.touch(); return alive.Load() }}
-	wantCode(t, c.Publish(ctx(t), scope, "x", nil), wasmatrix.CodePermissionDenied)
+	denied := c.Publish(ctx(t), scope, "x", nil)
+	wantCode(t, denied, wasmatrix.CodePermissionDenied)
+	if o := wasmatrix.AsError(denied).Details[wasmatrix.DetailOutcome]; o != wasmatrix.OutcomeNone {
+		t.Errorf("outcome is %q", o)
+	}
 	_, err := c.Subscribe(ctx(t), scope, "x", "")
 	wantCode(t, err, wasmatrix.CodePermissionDenied)
 	alive.Store(true)
@@ -37,7 +41,7 @@ func TestLease(t *testing.T) {
 	}
 	expect(t, sub, "x", "1")
 	// The socket takes no more in the middle of a message, and the lease runs out.
-	p.hold()
+	p.hold(everything)
 	large := make([]byte, messaging.MaxMessage)
 	var wg sync.WaitGroup
 	for range 32 {
@@ -87,7 +91,7 @@ func TestPaused(t *testing.T) {
 			receive(t, recorder)
 		}
 		// Its socket takes no more: everything behind it fills up.
-		p.hold()
+		p.hold(everything)
 		child.tell(t, "stuck")
 		child.answer(t)
 		const left = 300 * time.Millisecond

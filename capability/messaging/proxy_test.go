@@ -7,16 +7,25 @@ import (
 	"time"
 )
 
-// proxy forwards connections to a server until it is told to hold what goes there.
+// proxy forwards connections to a server until it is told to hold what goes there, or
+// what comes from there.
 type proxy struct {
 	tb     testing.TB
 	l      net.Listener
 	target string
-	held   atomic.Bool
-	deaf   atomic.Bool  // holds what comes from the server
-	idle   atomic.Int64 // when it last passed something to the server, in Unix nanoseconds
 	conns  chan net.Conn
+	count  int
+
+	held atomic.Pointer[holds] // what goes to the server; nil is nothing
+	deaf atomic.Pointer[holds] // what comes from it
+	idle atomic.Int64          // when it last passed something to the server, in Unix nanoseconds
 }
+
+// holds says whether something is held: of which connection, counted from 1, and what
+// came last on it, nil before anything has.
+type holds func(connection int, data []byte) bool
+
+func everything(int, []byte) bool { return true }
 
 func newProxy(tb testing.TB, target string) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,7 +47,6 @@ func newProxy(tb testing.TB, target string) *proxy {
 	tb.Cleanup(func() {
 		l.Close()
 		<-done
-		p.deaf.Store(false)
 		p.cut()
 	})
 	return p
@@ -54,43 +62,52 @@ func (p *proxy) forward(c net.Conn) {
 	}
 	p.conns <- c
 	p.conns <- s
-	pass := func(to, from net.Conn, held *atomic.Bool) {
-		defer to.Close()
-		defer from.Close()
-		buf := make([]byte, 32<<10)
-		for {
-			for held.Load() {
-				time.Sleep(time.Millisecond)
+	p.count++
+	go p.pass(p.count, s, c, &p.held)
+	go p.pass(p.count, c, s, &p.deaf)
+}
+
+func (p *proxy) pass(connection int, to, from net.Conn, held *atomic.Pointer[holds]) {
+	defer to.Close()
+	defer from.Close()
+	wait := func(data []byte) {
+		for h := held.Load(); h != nil && (*h)(connection, data); h = held.Load() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		wait(nil)
+		n, err := from.Read(buf)
+		wait(buf[:n]) // what comes first after it was told to hold is held as well
+		if n > 0 {
+			if held == &p.held {
+				p.idle.Store(time.Now().UnixNano())
 			}
-			// It may be held while it waits here: then what comes is held as well.
-			n, err := from.Read(buf)
-			for held.Load() {
-				time.Sleep(time.Millisecond)
-			}
-			if n > 0 {
-				if held == &p.held {
-					p.idle.Store(time.Now().UnixNano())
-				}
-				if _, err := to.Write(buf[:n]); err != nil {
-					return
-				}
-			}
-			if err != nil {
+			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
 		}
+		if err != nil {
+			return
+		}
 	}
-	go pass(s, c, &p.held)
-	go pass(c, s, &p.deaf)
 }
 
 // hold keeps back what goes to the server from now on.
-func (p *proxy) hold() { p.held.Store(true) }
+func (p *proxy) hold(h holds) { p.held.Store(&h) }
 
-// release passes it on again.
+// deafen keeps back what comes from the server.
+func (p *proxy) deafen() {
+	h := holds(everything)
+	p.deaf.Store(&h)
+}
+
+// release passes all on again.
 func (p *proxy) release() {
 	p.idle.Store(time.Now().UnixNano())
-	p.held.Store(false)
+	p.held.Store(nil)
+	p.deaf.Store(nil)
 }
 
 // quiet waits until nothing has gone to the server for a while.
@@ -108,7 +125,7 @@ func (p *proxy) cut() {
 			}
 			c.Close()
 		default:
-			p.held.Store(false)
+			p.release()
 			return
 		}
 	}

@@ -46,7 +46,6 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 		if scope.Alive != nil && !scope.Alive() {
 			return notAlive(wasmatrix.OutcomeNone)
 		}
-		before := s.refusal(s.pub)
 		r, err := s.publish(scope.Alive, topic, data)
 		switch {
 		case errors.Is(err, nats.ErrMaxPayload):
@@ -65,7 +64,7 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 		if r.err != nil {
 			return c.broken(scope, r.err)
 		}
-		return forbidden(before, s.refusal(s.pub), "Publish to", topic)
+		return forbidden(s.refusal(s.pub), "Publish to", topic)
 	}
 }
 
@@ -100,7 +99,6 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 		if err != nil {
 			return err
 		}
-		before := s.refusal(s.sub)
 		if err := c.enlist(s, sub); err != nil {
 			if wasmatrix.CodeOf(err) == wasmatrix.CodeResourceExhausted {
 				return err
@@ -114,7 +112,7 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription) error {
 				return interrupted(ctx, wasmatrix.OutcomeNone)
 			}
 			if r.err == nil {
-				return forbidden(before, s.refusal(s.sub), "Subscription to", sub.topic)
+				return forbidden(s.refusal(s.sub), "Subscription to", sub.topic)
 			}
 		}
 		// It is of the next session as well.
@@ -194,11 +192,11 @@ func interrupted(ctx context.Context, outcome string) error {
 	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "messaging: %w", ctx.Err()).With(wasmatrix.DetailOutcome, outcome)
 }
 
-// forbidden is what a server of one's own refuses between two looks, if it is this
-// topic. Of several refusals at a time, the last one is seen.
-func forbidden(before, after error, what, topic string) error {
-	if after != nil && after != before && strings.Contains(after.Error(), what+` "`+topic+`"`) { //nolint:errorlint // identity tells a new refusal from an old one
-		return wasmatrix.Errorf(wasmatrix.CodePermissionDenied, "the messaging server refuses: %w", after)
+// forbidden is the last refusal of a server of one's own, if it is of this topic. Of
+// several at a time only one is seen.
+func forbidden(refusal error, what, topic string) error {
+	if refusal != nil && strings.Contains(refusal.Error(), what+` "`+topic+`"`) {
+		return wasmatrix.Errorf(wasmatrix.CodePermissionDenied, "the messaging server refuses: %w", refusal)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/wasmatrix/wasmatrix"
 )
 
 // TestQueue: what comes out is what went in, in order, but for the oldest where
@@ -130,4 +132,28 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("wait is %s, want one from %s to %s", d, limit/2, limit)
 		}
 	}
+}
+
+// TestReceiversShare: of several that wait each gets a message, also of those that come
+// at the same time.
+func TestReceiversShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := (&Client{cfg: ClientConfig{Config: wasmatrix.MessagingConfig{MaxPending: 10, MaxBytes: 10}}}).newSubscription("x", "")
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := s.Receive(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		s.mu.Lock()
+		for range 3 {
+			s.queue.push("x", nil)
+		}
+		s.signal()
+		s.mu.Unlock()
+		wg.Wait()
+	})
 }

@@ -227,6 +227,27 @@ func TestClustersApart(t *testing.T) {
 		}
 	}
 	check(1500*time.Millisecond, 0, 0, 0, 0)
+	// One of no cluster does not even dial.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled := make(chan struct{})
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+			close(dialled)
+		}
+	}()
+	if err := later.SetPeers(append(routes, l.Addr().String())); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-dialled:
+		t.Error("a server of no cluster dials")
+	case <-time.After(500 * time.Millisecond):
+	}
 	if err := late.SetCluster("a"); err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +256,7 @@ func TestClustersApart(t *testing.T) {
 	if err := later.SetCluster("a"); err != nil {
 		t.Fatal(err)
 	}
+	<-dialled
 	eventually(t, "routes", func() bool { return a.Routes() == 2 && late.Routes() == 2 && later.Routes() == 2 })
 	check(1500*time.Millisecond, 2, 0, 2, 2)
 }
