@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	wasmatrix "github.com/wasmatrix/wasmatrix/sdk/go"
+	sdk "github.com/wasmatrix/wasmatrix/sdk/go"
 	"github.com/wasmatrix/wasmatrix/sdk/go/httpc"
 	"github.com/wasmatrix/wasmatrix/sdk/go/httpc/transport"
 	"github.com/wasmatrix/wasmatrix/sdk/go/kv"
@@ -39,24 +39,24 @@ func TestWithoutAHost(t *testing.T) {
 		"publish":   func() error { return bus.Publish("t", nil) },
 		"subscribe": func() error { _, err := bus.Subscribe("t", ""); return err },
 		"push":      func() error { _, err := push.Handle("msg", "t", "", nil); return err },
-		"output":    func() error { _, err := wasmatrix.Output.WriteString("x"); return err },
+		"output":    func() error { _, err := sdk.Output.WriteString("x"); return err },
 	} {
-		if err := f(); !errors.Is(err, wasmatrix.ErrUnsupported) || errors.Is(err, wasmatrix.ErrNotFound) {
+		if err := f(); !errors.Is(err, sdk.ErrUnsupported) || errors.Is(err, sdk.ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if in, err := wasmatrix.Input(); in != nil || err != nil || wasmatrix.Version() != 0 {
-		t.Errorf("%v, %v, %d", in, err, wasmatrix.Version())
+	if in, err := sdk.Input(); in != nil || err != nil || sdk.Version() != 0 {
+		t.Errorf("%v, %v, %d", in, err, sdk.Version())
 	}
 	var _ http.RoundTripper = transport.RoundTripper{}
 }
 
 func TestErrors(t *testing.T) {
-	err := error(&wasmatrix.Error{Code: wasmatrix.ErrTimeout, Text: "too slow"})
-	if err.Error() != "timeout: too slow" || !errors.Is(err, wasmatrix.ErrTimeout) || !wasmatrix.Unknown(err) {
+	err := error(&sdk.Error{Code: sdk.ErrTimeout, Text: "too slow"})
+	if err.Error() != "timeout: too slow" || !errors.Is(err, sdk.ErrTimeout) || !sdk.Unknown(err) {
 		t.Error(err)
 	}
-	if err = (&wasmatrix.Error{Code: 99}); err.Error() != "error 99" || wasmatrix.Unknown(err) {
+	if err = (&sdk.Error{Code: 99}); err.Error() != "error 99" || sdk.Unknown(err) {
 		t.Error(err)
 	}
 }
@@ -64,7 +64,7 @@ func TestErrors(t *testing.T) {
 func TestHeadersThatWouldBreakOut(t *testing.T) {
 	for _, f := range []httpc.Field{{Name: "A", Value: "b\r\nC: d"}, {Name: "A\n", Value: "b"}, {Name: "A:B", Value: "c"}} {
 		_, err := httpc.Open("web").Do(&httpc.Request{URL: "http://host/", Header: httpc.Header{f}, Body: strings.NewReader("x")})
-		if !errors.Is(err, wasmatrix.ErrInvalid) {
+		if !errors.Is(err, sdk.ErrInvalid) {
 			t.Errorf("%q: %v", f, err)
 		}
 	}

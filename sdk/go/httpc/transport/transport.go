@@ -3,12 +3,15 @@
 package transport
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	wasmatrix "github.com/wasmatrix/wasmatrix/sdk/go"
 	"github.com/wasmatrix/wasmatrix/sdk/go/httpc"
 )
 
@@ -60,8 +63,8 @@ func (t RoundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	in, err := httpc.Open(t.Capability).Do(out)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
+		if errors.Is(err, wasmatrix.ErrTimeout) {
+			err = timeout{err}
 		}
 		return nil, err
 	}
@@ -78,3 +81,17 @@ func (t RoundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// timeout is an error as net/http has one, of which its callers ask whether it
+// was the time: a guest that waits for the host learns so from nobody else, as its
+// own timers stand still.
+type timeout struct{ error }
+
+// Timeout is what [net.Error] has.
+func (timeout) Timeout() bool { return true }
+
+// Is reports whether target is the error of a context whose deadline has passed.
+func (timeout) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// Unwrap returns the host's error.
+func (t timeout) Unwrap() error { return t.error }

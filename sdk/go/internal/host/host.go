@@ -110,10 +110,5 @@ func Result(size int, call func(unsafe.Pointer, uint32) int32) ([]byte, error) {
 	return all, nil
 }
 
-// Millis is d in milliseconds, and at least 1 where d is above zero.
-func Millis(d time.Duration) int64 {
-	if d > 0 && d < time.Millisecond {
-		return 1
-	}
-	return d.Milliseconds()
-}
+// Millis is d in milliseconds, of which one that has begun counts.
+func Millis(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

@@ -1,0 +1,5 @@
+//go:build race
+
+package wasmatrix_test
+
+const raceEnabled = true
