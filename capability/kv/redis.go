@@ -39,6 +39,14 @@ var (
 	scriptList   = redis.NewScript(luaPrelude + luaList)
 )
 
+// What go-redis would write to standard error by itself comes back as an error of
+// the call as well.
+func init() { redis.SetLogger(silence{}) }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
 const (
 	redisTimeout = 5 * time.Second // of a call whose context has no deadline, and of one try
 	redisRetries = 3

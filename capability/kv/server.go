@@ -35,10 +35,13 @@ type ServerConfig struct {
 	// State returns the state of the control plane as this server has it, by which
 	// [Server.Run] tells what belongs to instances that are gone. Without it
 	// nothing of them is removed.
-	State   func() wasmatrix.Snapshot
-	Now     func() time.Time // time.Now by default
-	Collect time.Duration    // how often what belongs to no instance is looked for; 10 s by default
-	Logger  hclog.Logger     // nil discards
+	State func() wasmatrix.Snapshot
+	// MaxBytes bounds the whole store, which every server has in memory: keys and
+	// values of all namespaces, and 128 bytes for each entry. 2 GiB by default.
+	MaxBytes int64
+	Now      func() time.Time // time.Now by default
+	Collect  time.Duration    // how often what belongs to no instance is looked for; 10 s by default
+	Logger   hclog.Logger     // nil discards
 }
 
 // Server carries out kv calls on a server of the cluster. Calls of several
@@ -56,6 +59,9 @@ var _ capability.KV = (*Server)(nil)
 func NewServer(c ServerConfig) *Server {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 2 << 30
 	}
 	if c.Collect <= 0 {
 		c.Collect = 10 * time.Second
@@ -135,7 +141,7 @@ func (s *Server) Set(ctx context.Context, scope *capability.Scope, key string, v
 	c := store.Set{
 		At: s.clock(), Caller: callerOf(scope), Namespace: namespaceOf(scope), Key: key, Value: value,
 		TTL: min(o.TTL, maxTTL), Expect: o.Expect, ID: o.ID,
-		Quota: store.Quota{Keys: uint64(conf.MaxKeys), Bytes: uint64(conf.MaxBytes)},
+		Quota: store.Quota{Keys: uint64(conf.MaxKeys), Bytes: uint64(conf.MaxBytes), Total: uint64(s.MaxBytes)},
 	}
 	command, err := c.Encode()
 	if err != nil {

@@ -198,6 +198,16 @@ func TestUnknownProviders(t *testing.T) {
 	wantError(t, err, wasmatrix.CodeCapabilityNotFound, "")
 }
 
+func TestTheStoreIsBounded(t *testing.T) {
+	server := newLone(t, defaults(t), func(c *kv.ServerConfig) { c.MaxBytes = 1000 })
+	for n, want := range []wasmatrix.Code{"", "", "", wasmatrix.CodeResourceExhausted} {
+		_, err := server.Set(t.Context(), kvtest.Scope(wasmatrix.InstanceID(fmt.Sprint(n))), "a", make([]byte, 150), capability.SetOptions{})
+		if wasmatrix.CodeOf(err) != want {
+			t.Errorf("instance %d: %v", n, err)
+		}
+	}
+}
+
 func TestDetailIsThatOfTheContract(t *testing.T) {
 	if store.DetailRevision != capability.DetailRevision {
 		t.Error("the store's conflicts name the revision elsewhere than the contract says")

@@ -304,11 +304,14 @@ func (x *Namespace) GetName() string {
 	return ""
 }
 
-// Quota bounds a namespace. What is beyond it already may stay, and shrink.
+// Quota bounds a namespace, and the whole store. What is beyond it already may
+// stay, and shrink.
 type Quota struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          uint64                 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // of keys and values
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Keys  uint64                 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // of keys and values
+	// Of keys and values in all namespaces, and 128 for each entry; 0 is no bound.
+	Total         uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +356,13 @@ func (x *Quota) GetKeys() uint64 {
 func (x *Quota) GetBytes() uint64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Quota) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
 	}
 	return 0
 }
@@ -761,10 +771,11 @@ const file_wasmatrix_kv_v1_command_proto_rawDesc = "" +
 	"\texclusive\x18\x04 \x01(\bR\texclusive\";\n" +
 	"\tNamespace\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"1\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"G\n" +
 	"\x05Quota\x12\x12\n" +
 	"\x04keys\x18\x01 \x01(\x04R\x04keys\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x9b\x02\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\"\x9b\x02\n" +
 	"\x03Set\x12/\n" +
 	"\x06caller\x18\x01 \x01(\v2\x17.wasmatrix.kv.v1.CallerR\x06caller\x128\n" +
 	"\tnamespace\x18\x02 \x01(\v2\x1a.wasmatrix.kv.v1.NamespaceR\tnamespace\x12\x10\n" +

@@ -31,6 +31,7 @@ const (
 	WriteResult_WRITE_RESULT_BYTES_EXHAUSTED WriteResult = 4
 	WriteResult_WRITE_RESULT_DELETED         WriteResult = 5
 	WriteResult_WRITE_RESULT_ABSENT          WriteResult = 6
+	WriteResult_WRITE_RESULT_STORE_EXHAUSTED WriteResult = 7
 )
 
 // Enum value maps for WriteResult.
@@ -43,6 +44,7 @@ var (
 		4: "WRITE_RESULT_BYTES_EXHAUSTED",
 		5: "WRITE_RESULT_DELETED",
 		6: "WRITE_RESULT_ABSENT",
+		7: "WRITE_RESULT_STORE_EXHAUSTED",
 	}
 	WriteResult_value = map[string]int32{
 		"WRITE_RESULT_UNSPECIFIED":     0,
@@ -52,6 +54,7 @@ var (
 		"WRITE_RESULT_BYTES_EXHAUSTED": 4,
 		"WRITE_RESULT_DELETED":         5,
 		"WRITE_RESULT_ABSENT":          6,
+		"WRITE_RESULT_STORE_EXHAUSTED": 7,
 	}
 )
 
@@ -483,7 +486,7 @@ const file_wasmatrix_kv_v1_snapshot_proto_rawDesc = "" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x124\n" +
 	"\x06result\x18\x04 \x01(\x0e2\x1c.wasmatrix.kv.v1.WriteResultR\x06result\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x12\x14\n" +
-	"\x05bound\x18\x06 \x01(\x04R\x05bound*\xd2\x01\n" +
+	"\x05bound\x18\x06 \x01(\x04R\x05bound*\xf4\x01\n" +
 	"\vWriteResult\x12\x1c\n" +
 	"\x18WRITE_RESULT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10WRITE_RESULT_SET\x10\x01\x12\x19\n" +
@@ -491,7 +494,8 @@ const file_wasmatrix_kv_v1_snapshot_proto_rawDesc = "" +
 	"\x1bWRITE_RESULT_KEYS_EXHAUSTED\x10\x03\x12 \n" +
 	"\x1cWRITE_RESULT_BYTES_EXHAUSTED\x10\x04\x12\x18\n" +
 	"\x14WRITE_RESULT_DELETED\x10\x05\x12\x17\n" +
-	"\x13WRITE_RESULT_ABSENT\x10\x06B\xae\x01\n" +
+	"\x13WRITE_RESULT_ABSENT\x10\x06\x12 \n" +
+	"\x1cWRITE_RESULT_STORE_EXHAUSTED\x10\aB\xae\x01\n" +
 	"\x13com.wasmatrix.kv.v1B\rSnapshotProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/kv;kvpb\xa2\x02\x03WKX\xaa\x02\x0fWasmatrix.Kv.V1\xca\x02\x0fWasmatrix\\Kv\\V1\xe2\x02\x1bWasmatrix\\Kv\\V1\\GPBMetadata\xea\x02\x11Wasmatrix::Kv::V1b\x06proto3"
 
 var (

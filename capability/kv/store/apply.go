@@ -26,6 +26,8 @@ const (
 	// not stand in the way.
 	maxExpireFull = 1024
 
+	entryCost = 128 // bytes that an entry counts for besides its key and value, in the whole store
+
 	maxText  = 64 << 10 // bytes of a key or name
 	maxValue = 16 << 20 // bytes
 )
@@ -91,12 +93,12 @@ func (t *tx) set(c *kvpb.Set) any {
 		return t.finish(w)
 	}
 	size := uint64(len(c.GetKey()) + len(c.GetValue()))
-	if beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w) && t.due() {
+	if t.beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w) && t.due() {
 		t.expire(maxExpireFull)
 		ns = t.find(id)
 		old, _ = t.lookup(ns, c.GetKey())
 		w.result = 0
-		beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w)
+		t.beyond(ns, c.GetQuota(), c.GetKey(), old, size, &w)
 	}
 	if w.result != 0 {
 		return t.finish(w)
@@ -174,27 +176,34 @@ func (t *tx) nextRevision() uint64 {
 	return t.revision
 }
 
-// beyond reports whether a write would leave the namespace beyond its quota and
-// larger than it is.
-func beyond(ns *namespace, q *kvpb.Quota, key string, old *entry, size uint64, w *write) bool {
+// beyond reports whether a write would leave the namespace, or the store, beyond
+// its quota and larger than it is.
+func (t *tx) beyond(ns *namespace, q *kvpb.Quota, key string, old *entry, size uint64, w *write) bool {
 	var keys, bytes uint64
 	if ns != nil {
 		keys, bytes = uint64(ns.keys.Len()), ns.bytes
 	}
-	freed := uint64(0)
+	// What the write takes of the whole store, and what it gives back.
+	freed, cost, back := uint64(0), size+entryCost, uint64(0)
 	if old != nil {
 		freed = uint64(len(key) + len(old.value))
+		back = freed + entryCost
 	}
 	switch {
 	case old == nil && keys >= q.GetKeys():
 		w.result, w.bound = resultKeysExhausted, q.GetKeys()
 	case size > freed && bytes-freed+size > q.GetBytes():
 		w.result, w.bound = resultBytesExhausted, q.GetBytes()
+	case q.GetTotal() > 0 && cost > back && t.weight()-back+cost > q.GetTotal():
+		w.result, w.bound = resultStoreExhausted, q.GetTotal()
 	default:
 		return false
 	}
 	return true
 }
+
+// weight is what the store takes, about.
+func (t *tx) weight() uint64 { return t.bytes + entryCost*t.entries }
 
 // repeated returns the answer of an earlier write with this ID, nil if there was
 // none.
@@ -236,6 +245,8 @@ func (w *write) answer() any {
 		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the namespace has %d keys, as many as it may", w.bound)
 	case resultBytesExhausted:
 		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the namespace would have more than the %d bytes that it may", w.bound)
+	case resultStoreExhausted:
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "the kv store has %d bytes of all namespaces, as many as it may", w.bound)
 	case resultDeleted:
 		return Deleted{Existed: true}
 	case resultAbsent:

@@ -40,14 +40,18 @@ type Caller struct {
 	Exclusive   bool // earlier epochs are refused once this one has written
 }
 
-// Quota bounds a namespace. What is beyond it already may stay, and shrink.
+// Quota bounds a namespace, and the whole store. What is beyond it already may
+// stay, and shrink.
 type Quota struct {
 	Keys  uint64
 	Bytes uint64 // of keys and values
+	// Total is of keys and values in all namespaces, and 128 bytes for each entry,
+	// which is about what it takes besides; 0 is no bound.
+	Total uint64
 }
 
 // Set writes an entry. Answer: Written; CONFLICT with [DetailRevision], or
-// RESOURCE_EXHAUSTED for the quota.
+// RESOURCE_EXHAUSTED for a quota.
 type Set struct {
 	At        wasmatrix.Time
 	Caller    Caller
@@ -111,7 +115,7 @@ type Removed struct {
 func (c *Set) Encode() ([]byte, error) {
 	m := &kvpb.Set{
 		Caller: c.Caller.proto(), Namespace: c.Namespace.proto(), Key: c.Key, Value: c.Value, Ttl: int64(c.TTL), Expect: c.Expect,
-		Quota: &kvpb.Quota{Keys: c.Quota.Keys, Bytes: c.Quota.Bytes},
+		Quota: &kvpb.Quota{Keys: c.Quota.Keys, Bytes: c.Quota.Bytes, Total: c.Quota.Total},
 	}
 	if c.ID != ([16]byte{}) {
 		m.WriteId = c.ID[:]

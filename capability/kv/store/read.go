@@ -110,6 +110,7 @@ type Stats struct {
 	Revision   uint64         // the highest that was given
 	Namespaces int
 	Entries    uint64 // those included whose time has run out, until they are removed
+	Bytes      uint64 // of their keys and values
 	Fences     int
 	Writes     int // that are remembered
 }
@@ -124,7 +125,7 @@ func (s *Store) Stats() Stats {
 func (s *state) stats() Stats {
 	return Stats{
 		Index: s.index, Now: s.now, Revision: s.revision, Namespaces: s.namespaces.Len(),
-		Entries: s.entries, Fences: s.fences.Len(), Writes: len(s.writes.byAge),
+		Entries: s.entries, Bytes: s.bytes, Fences: s.fences.Len(), Writes: len(s.writes.byAge),
 	}
 }
 

@@ -77,6 +77,7 @@ type state struct {
 	now        wasmatrix.Time // latest time of any command
 	revision   uint64         // the highest that was given
 	entries    uint64
+	bytes      uint64 // of keys and values, in all namespaces
 	generation uint64 // counts the forks
 
 	namespaces *btree.BTreeG[slot]
@@ -157,14 +158,16 @@ func (s *state) lookup(ns *namespace, key string) (physical, visible *entry) {
 // namespace that find found.
 func (s *state) put(ns *namespace, id Namespace, key string, e, old *entry) {
 	ns = s.mutable(ns, id)
+	before, after := ns.bytes, ns.bytes+uint64(len(e.value))
 	if old != nil {
 		s.unindex(old)
-		ns.bytes -= uint64(len(old.value))
+		after -= uint64(len(old.value))
 	} else {
 		s.entries++
-		ns.bytes += uint64(len(key))
+		after += uint64(len(key))
 	}
-	ns.bytes += uint64(len(e.value))
+	ns.bytes = after
+	s.bytes += after - before
 	ns.keys.Set(key, e)
 	if e.expires != 0 {
 		s.expiries.Set(expiry{e.expires, e.revision, ns.id, key})
@@ -180,8 +183,10 @@ func (s *state) remove(ns *namespace, key string) {
 		return
 	}
 	s.unindex(old)
+	size := uint64(len(key) + len(old.value))
 	s.entries--
-	ns.bytes -= uint64(len(key) + len(old.value))
+	s.bytes -= size
+	ns.bytes -= size
 	if ns.keys.Len() == 0 {
 		s.namespaces.Delete(slot{id: ns.id})
 	}

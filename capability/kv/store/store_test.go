@@ -68,7 +68,7 @@ func TestRevisionsFollowTheLog(t *testing.T) {
 		t.Errorf("after a restore revision %d was given, after %d", again, last)
 	}
 	// More writes in one entry than a revision has room for are still told apart.
-	for n := uint64(0); n < 3<<revisionBits; n++ {
+	for range 3 << revisionBits {
 		next := apply[Written](t, s, 7, setOf(1, "a", "v", 0)).Revision
 		if next <= last {
 			t.Fatalf("revision %d follows %d", next, last)
@@ -164,6 +164,48 @@ func TestQuotaCountsNothingThatIsGone(t *testing.T) {
 	}
 	if code := set(11, "newer", large, 0); code != wasmatrix.CodeResourceExhausted {
 		t.Errorf("beside another: %q", code)
+	}
+}
+
+// All namespaces together are bounded as well.
+func TestQuotaOfTheStore(t *testing.T) {
+	s := New(Options{})
+	set := func(n int, name, key string, size int) wasmatrix.Code {
+		c := setOf(1, key, strings.Repeat("x", size), 0)
+		c.Namespace.Name, c.Quota.Total, c.ID = name, 1000, [16]byte{byte(n + 1)}
+		var codes []wasmatrix.Code
+		for range 2 { // a refusal is remembered as well
+			err, _ := s.Apply(1, must(c)).(error)
+			codes = append(codes, wasmatrix.CodeOf(err))
+		}
+		if codes[0] != codes[1] {
+			t.Errorf("%q when it was repeated", codes)
+		}
+		return codes[0]
+	}
+	for n, step := range []struct {
+		name, key string
+		size      int
+		want      wasmatrix.Code
+	}{
+		{"one", "a", 499, ""}, // with its key and what it costs 628
+		{"second", "a", 243, ""},
+		{"third", "a", 0, wasmatrix.CodeResourceExhausted},
+		{"one", "a", 500, wasmatrix.CodeResourceExhausted},
+		{"one", "a", 370, ""},
+		{"third", "a", 0, ""},
+		{"third", "b", 0, wasmatrix.CodeResourceExhausted},
+	} {
+		if got := set(n, step.name, step.key, step.size); got != step.want {
+			t.Errorf("%+v: %q", step, got)
+		}
+	}
+	if got := s.Stats().Bytes; got != 371+244+1 {
+		t.Errorf("%d bytes", got)
+	}
+	r := New(Options{})
+	if err := r.Restore(bytes.NewReader(saved(t, s))); err != nil || r.Stats() != s.Stats() {
+		t.Errorf("restored as %+v, from %+v (%v)", r.Stats(), s.Stats(), err)
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	resultBytesExhausted
 	resultDeleted
 	resultAbsent
+	resultStoreExhausted
 	results
 )
 
