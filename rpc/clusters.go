@@ -54,6 +54,12 @@ func (c *clusters) GetStatus(ctx context.Context, _ *api.GetStatusRequest) (*api
 			res.InstancesByStatus[status.String()] = uint64(n)
 		}
 	}
+	for _, g := range s.Groups {
+		res.Groups = append(res.Groups, &api.HostedGroup{
+			Name: g.Name, State: g.State, Term: g.Term, LeaderId: string(g.Leader), CommitIndex: g.CommitIndex, AppliedIndex: g.AppliedIndex,
+			StateHash: g.StateHash, StateIndex: g.StateIndex, Voters: uint32(g.Voters), Namespaces: g.Namespaces, Keys: g.Keys, Bytes: g.Bytes,
+		})
+	}
 	return res, nil
 }
 
@@ -138,18 +144,49 @@ func (c *clusters) TransferLeadership(ctx context.Context, m *api.TransferLeader
 	return &api.TransferLeadershipResponse{LeaderId: string(id)}, nil
 }
 
-// SaveSnapshot is served by the leader, so that what it saves has all that was
-// acknowledged.
-func (c *clusters) SaveSnapshot(ctx context.Context, _ *api.SaveSnapshotRequest, stream *connect.ServerStream[api.SaveSnapshotResponse]) error {
-	w := &partWriter{send: func(b []byte) error { return stream.Send(&api.SaveSnapshotResponse{Data: b}) }}
-	if err := c.cfg.Cluster.SaveSnapshot(ctx, w); err != nil {
+// groupToLead checks the name of a group, and for that of the control plane that
+// this server leads it.
+func (c *clusters) groupToLead(group string) error {
+	if group == "" {
+		if err := leading(c.cfg.Leadership); err != nil {
+			return err
+		}
+		return nil
+	}
+	return field(wasmatrix.ValidateName("group", group), "group")
+}
+
+// ofGroup marks an error that another server leads a hosted group, so that the
+// edge passes the call on to that one.
+func ofGroup(group string, err error) error {
+	e := wire.Coded(err)
+	if e == nil {
+		return nil
+	}
+	if group != "" && (e.Code == wasmatrix.CodeNotLeader || e.Code == wasmatrix.CodeNoLeader) {
+		return e.With(detailGroup, group)
+	}
+	return e
+}
+
+// SaveSnapshot is served by the leader of the group, so that what it saves has all
+// that was acknowledged.
+func (c *clusters) SaveSnapshot(ctx context.Context, m *api.SaveSnapshotRequest, stream *connect.ServerStream[api.SaveSnapshotResponse]) error {
+	group := m.GetGroup()
+	if err := c.groupToLead(group); err != nil {
 		return err
+	}
+	w := &partWriter{send: func(b []byte) error { return stream.Send(&api.SaveSnapshotResponse{Data: b}) }}
+	if err := c.cfg.Cluster.SaveSnapshot(ctx, group, w); err != nil {
+		return ofGroup(group, err)
 	}
 	return w.flush()
 }
 
+// RestoreSnapshot is served by the leader of the group, which the first piece
+// names. Nothing but that is read before it is known who leads.
 func (c *clusters) RestoreSnapshot(ctx context.Context, stream *connect.ClientStream[api.RestoreSnapshotRequest]) (*api.RestoreSnapshotResponse, error) {
-	r := &partReader{next: func() ([]byte, error) {
+	next := func() ([]byte, error) {
 		if stream.Receive() {
 			return stream.Msg().GetData(), nil
 		}
@@ -157,10 +194,26 @@ func (c *clusters) RestoreSnapshot(ctx context.Context, stream *connect.ClientSt
 			return nil, err
 		}
 		return nil, io.EOF
-	}}
-	hash, index, err := c.cfg.Cluster.RestoreSnapshot(ctx, r)
+	}
+	first, err := next()
 	if err != nil {
+		return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "there is no snapshot in the stream: %w", err)
+	}
+	group := stream.Msg().GetGroup()
+	if err := c.groupToLead(group); err != nil {
 		return nil, err
+	}
+	r := &partReader{rest: first, next: func() ([]byte, error) {
+		b, err := next()
+		if err == nil && stream.Msg().GetGroup() != "" && stream.Msg().GetGroup() != group {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "a piece of group %q in a snapshot of %q", stream.Msg().GetGroup(), group).
+				With(wasmatrix.DetailField, "group")
+		}
+		return b, err
+	}}
+	hash, index, err := c.cfg.Cluster.RestoreSnapshot(ctx, group, r)
+	if err != nil {
+		return nil, ofGroup(group, err)
 	}
 	return &api.RestoreSnapshotResponse{StateHash: hash, Index: index}, nil
 }

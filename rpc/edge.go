@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,11 @@ type procedure struct {
 	answers bool
 	// lasting says that the stream stays open while nothing comes.
 	lasting bool
+	// refusable says that a handler may refuse a stream after its first message,
+	// which then can be sent elsewhere: only that message says where.
+	refusable bool
+	// local says that another server is not asked, whatever this one answers.
+	local bool
 }
 
 // procedures lists those that differ from a call that every server answers.
@@ -76,16 +82,18 @@ var procedures = map[string]procedure{
 	apiconnect.ClusterServiceListPeersProcedure:             {leader: true},
 	apiconnect.ClusterServiceRemovePeerProcedure:            {leader: true},
 	apiconnect.ClusterServiceTransferLeadershipProcedure:    {leader: true},
-	apiconnect.ClusterServiceSaveSnapshotProcedure:          {leader: true, answers: true},
+	apiconnect.ClusterServiceSaveSnapshotProcedure:          {answers: true},
 	apiconnect.InstanceServiceStreamLogsProcedure:           {answers: true},
 	apiconnect.EventServiceWatchEventsProcedure:             {answers: true},
 	apiconnect.InstanceServiceWatchInstancesProcedure:       {answers: true},
-	apiconnect.ClusterServiceRestoreSnapshotProcedure:       {leader: true, stream: true},
+	apiconnect.ClusterServiceRestoreSnapshotProcedure:       {stream: true, refusable: true},
 	apiconnect.ControlServiceRegisterProcedure:              {leader: true},
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},
 	apiconnect.ControlServiceReportStatusProcedure:          {leader: true},
 	apiconnect.ControlServiceReportDenialsProcedure:         {leader: true},
-	apiconnect.ProviderCallServiceCarryProcedure:            {stream: true, answers: true, lasting: true},
+	apiconnect.ProviderCallServiceCarryProcedure:            {stream: true, answers: true, lasting: true, local: true},
+	apiconnect.ControlServiceGetGrantsProcedure:             {local: true},
+	apiconnect.ControlServiceRaiseFencesProcedure:           {local: true},
 	reflectV1:      {stream: true},
 	reflectV1Alpha: {stream: true},
 }
@@ -188,7 +196,7 @@ func (e *edge) serve(x *exchange, here http.Handler) {
 		x.refuse(0, 0, wasmatrix.AsError(err))
 		return
 	}
-	if forwarded || e.forward == nil {
+	if forwarded || e.forward == nil || p.local {
 		here.ServeHTTP(x, c.local())
 		return
 	}
@@ -203,8 +211,9 @@ type call struct {
 	start     time.Time
 	here      http.Handler
 
-	kept []byte    // the body, or its beginning
-	rest io.Reader // what follows kept; nil where kept is everything
+	kept  []byte    // the body, or its beginning
+	rest  io.Reader // what follows kept; nil where kept is everything
+	first *recorder // rest, where that may be read again from its start
 
 	ctx    context.Context //nolint:containedctx // see context; nil until it is wanted
 	cancel context.CancelFunc
@@ -238,6 +247,10 @@ func (c *call) takeBody(limit int64) error {
 	deadlines := http.NewResponseController(c.ResponseWriter)
 	if c.procedure.stream {
 		c.rest = &patientReader{r: r.Body, deadlines: deadlines}
+		if c.procedure.refusable {
+			c.first = &recorder{r: c.rest}
+			c.rest = c.first
+		}
 		return nil
 	}
 	// Envelopes and compression may add to the message; Connect enforces the
@@ -311,11 +324,16 @@ func (c *call) release() {
 // whole reports whether the body is kept, so that the call can be made again.
 func (c *call) whole() bool { return c.rest == nil }
 
-// body is a reader of the body from its start. Unless the call is whole, it can
-// be read once.
+// again reports whether the body can be read once more from its start.
+func (c *call) again() bool { return c.whole() || c.first != nil && !c.first.lost }
+
+// body is a reader of the body from its start. Unless again, it can be read once.
 func (c *call) body() io.Reader {
-	if c.whole() {
+	switch {
+	case c.whole():
 		return bytes.NewReader(c.kept)
+	case c.first != nil:
+		return c.first.start()
 	}
 	return io.MultiReader(bytes.NewReader(c.kept), c.rest)
 }
@@ -328,6 +346,35 @@ func (c *call) local() *http.Request {
 		r.Body = io.NopCloser(c.body())
 	}
 	return r
+}
+
+// recorder keeps the beginning of a body while that is about one message, so that
+// it can be read once more.
+type recorder struct {
+	r    io.Reader
+	kept []byte
+	lost bool // more was read than is kept
+}
+
+// maxRecorded has a message with its envelope, in bytes, and what a reader may
+// take besides.
+const maxRecorded = maxPart + 64<<10
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	switch {
+	case r.lost:
+	case len(r.kept)+n > maxRecorded:
+		r.kept, r.lost = nil, true
+	default:
+		r.kept = append(r.kept, b[:n]...)
+	}
+	return n, err
+}
+
+// start is a reader from the start, of what is not lost.
+func (r *recorder) start() io.Reader {
+	return io.MultiReader(bytes.NewReader(slices.Clone(r.kept)), r)
 }
 
 // patientReader waits for each piece of a stream, but not for ever.

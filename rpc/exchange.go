@@ -34,7 +34,7 @@ type exchange struct {
 	body bytes.Buffer
 
 	batching     bool             // Flush waits for flush
-	redirectable bool             // the call can be made again
+	redirectable func() bool      // reports whether the call can be made again; nil is never
 	moved        *wasmatrix.Error // why it must be, once it was refused here; what is written is dropped
 }
 
@@ -56,7 +56,7 @@ func (x *exchange) failed(e *wasmatrix.Error) {
 	if x.started {
 		return
 	}
-	if x.redirectable && (e.Code == wasmatrix.CodeNotLeader || e.Code == wasmatrix.CodeNoLeader) {
+	if (e.Code == wasmatrix.CodeNotLeader || e.Code == wasmatrix.CodeNoLeader) && x.redirectable != nil && x.redirectable() {
 		x.moved = e
 		return
 	}
@@ -66,7 +66,7 @@ func (x *exchange) failed(e *wasmatrix.Error) {
 // reset forgets what was refused here, so that the call can be made again.
 func (x *exchange) reset() {
 	clear(x.Header())
-	x.moved, x.coded, x.held, x.redirectable = nil, false, 0, false
+	x.moved, x.coded, x.held, x.redirectable = nil, false, 0, nil
 	x.body.Reset()
 }
 

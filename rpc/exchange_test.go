@@ -14,7 +14,7 @@ import (
 func TestAnExchangeForgetsWhatWasRefused(t *testing.T) {
 	client := httptest.NewRecorder()
 	x := newExchange(client, httptest.NewRequest(http.MethodPost, "/s/p", nil))
-	x.redirectable = true
+	x.redirectable = func() bool { return true }
 	x.failed(wasmatrix.Errorf(wasmatrix.CodeNotLeader, "not here"))
 	x.Header().Set("X-First", "1")
 	x.WriteHeader(http.StatusServiceUnavailable)

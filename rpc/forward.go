@@ -24,7 +24,8 @@ import (
 // codec, deadline, streams and error details arrive untouched; only hop-by-hop
 // headers differ. Reads are tried here first, since whether a stale answer will
 // do is said in their message; where the handler finds that it will not, its
-// NOT_LEADER is taken back and the kept request is passed on.
+// NOT_LEADER is taken back and the kept request is passed on. So it is with
+// what the leader of a hosted group does, which is said in the message as well.
 type forwarder struct {
 	leadership  Leadership
 	transport   http.RoundTripper
@@ -46,14 +47,24 @@ func (f *forwarder) serve(c *call) {
 		switch {
 		case self || here:
 			here = false
-			c.redirectable = c.whole()
+			c.redirectable = c.again
 			c.here.ServeHTTP(c.exchange, c.local())
 			if c.moved == nil {
 				return
 			}
 			why = c.moved
 			c.reset()
-			if !self && known {
+			if why.Details[detailGroup] != "" {
+				// It is another group's leader that can do it. Whom this server takes
+				// for that is asked once before it looks again.
+				here = true
+				if e, again := f.sendTo(c, why.Details[wasmatrix.DetailLeader], why); e == nil {
+					return
+				} else if !again {
+					c.refuse(0, 0, e)
+					return
+				}
+			} else if !self && known {
 				continue
 			}
 		case known && addr != "":
@@ -117,6 +128,15 @@ func (f *forwarder) tick() <-chan struct{} {
 		})
 	}
 	return f.pulse
+}
+
+// sendTo is send where an address is known. Where it is not, nothing was answered
+// because of why, and the call may be made again.
+func (f *forwarder) sendTo(c *call, addr string, why *wasmatrix.Error) (e *wasmatrix.Error, again bool) {
+	if addr == "" {
+		return why, true
+	}
+	return f.send(c.context(), c, addr)
 }
 
 // send passes the call to the leader at addr and its answer back. An error says

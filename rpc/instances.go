@@ -141,6 +141,11 @@ func (i *instances) QueryInstance(ctx context.Context, m *api.QueryInstanceReque
 	for a := range snap.Assignments(inst.ID) {
 		res.Capabilities = append(res.Capabilities, wire.CapabilityTo(a))
 	}
+	if m, ok := snap.Module(inst.Spec.Module); ok {
+		for _, typ := range needs(m) {
+			res.Needs = append(res.Needs, string(typ))
+		}
+	}
 	return res, nil
 }
 

@@ -86,11 +86,16 @@ type Cluster interface {
 	RemovePeer(ctx context.Context, server string) (wasmatrix.ServerID, error)
 	// TransferLeadership takes a ServerID or name, or "" to let Raft choose.
 	TransferLeadership(ctx context.Context, server string) (wasmatrix.ServerID, error)
-	// SaveSnapshot writes a snapshot of the leader's state in the format that
-	// RestoreSnapshot reads.
-	SaveSnapshot(context.Context, io.Writer) error
-	// RestoreSnapshot replaces the state of the whole cluster, or nothing.
-	RestoreSnapshot(context.Context, io.Reader) (stateHash string, index uint64, err error)
+	// SaveSnapshot writes a snapshot of a Raft group's state in the format that
+	// RestoreSnapshot reads. The group is "" for that of the control plane, or the
+	// name of a hosted one; there is no other: E6. Where this server does not lead
+	// the group it fails with NOT_LEADER, with [wasmatrix.DetailLeader] if that is
+	// known, or NO_LEADER, before it writes anything.
+	SaveSnapshot(ctx context.Context, group string, w io.Writer) error
+	// RestoreSnapshot replaces the state of a group on all its servers, or nothing.
+	// It fails as SaveSnapshot does where this server does not lead the group, before
+	// it reads anything.
+	RestoreSnapshot(ctx context.Context, group string, r io.Reader) (stateHash string, index uint64, err error)
 }
 
 // ClusterStatus is what one server knows of itself and its group. What the
@@ -111,7 +116,28 @@ type ClusterStatus struct {
 	Voters           int
 	FailureTolerance int
 	StartedAt        time.Time
+	Groups           []HostedGroup
 }
+
+// HostedGroup is a server's part in a Raft group beside that of the control plane.
+type HostedGroup struct {
+	Name         string
+	State        string // leader, follower, candidate
+	Term         uint64
+	Leader       wasmatrix.ServerID
+	CommitIndex  uint64
+	AppliedIndex uint64
+	StateHash    string // hexadecimal
+	StateIndex   uint64 // at which StateHash was taken
+	Voters       int
+	Namespaces   uint64 // that it holds
+	Keys         uint64
+	Bytes        uint64
+}
+
+// detailGroup is in the details of an error that says that this server does not
+// lead a hosted group: the group's name. The edge then goes to that group's leader.
+const detailGroup = "group"
 
 // Member is an agent as gossip knows it.
 type Member struct {

@@ -51,6 +51,9 @@ type Config struct {
 	// Streams have none.
 	CallTimeout time.Duration
 
+	// Inspect tells what the bytes of a module are, so that a strict start can be
+	// refused before they are stored; default: they are stored first.
+	Inspect func([]byte) (*wasmatrix.Module, error)
 	// Ready says why this server should be given no requests, nil if it should;
 	// default: ready while a leader is known.
 	Ready func(context.Context) error

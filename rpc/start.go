@@ -38,6 +38,11 @@ func (i *instances) StartInstance(ctx context.Context, m *api.StartInstanceReque
 		return nil, err
 	}
 	item.Spec = spec
+	if m.GetStrict() {
+		if err := i.strict(ctx, spec.Module, bytes, item.Assignments); err != nil {
+			return nil, err
+		}
+	}
 	if err := i.store(ctx, spec.Module, bytes); err != nil {
 		return nil, err
 	}
@@ -181,6 +186,26 @@ func (s *Server) knownModule(ctx context.Context, find func(wasmatrix.Snapshot) 
 		return err
 	}
 	return find(snap)
+}
+
+// strict refuses a module without the capabilities that it needs, before its bytes
+// are stored where [Config.Inspect] allows it.
+func (i *instances) strict(ctx context.Context, d wasmatrix.Digest, bytes []byte, assignments []*wasmatrix.Assignment) error {
+	m, ok := i.cfg.State.Snapshot().Module(d)
+	if !ok && i.cfg.Inspect != nil {
+		var err error
+		if m, err = i.cfg.Inspect(bytes); err != nil {
+			return err
+		}
+	} else if !ok {
+		if err := i.store(ctx, d, bytes); err != nil {
+			return err
+		}
+		if m, ok = i.cfg.State.Snapshot().Module(d); !ok {
+			return moduleNotFound(d.String())
+		}
+	}
+	return checkStrict(m, assignments)
 }
 
 // store has the servers keep module bytes, unless they do.

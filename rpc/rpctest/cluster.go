@@ -38,6 +38,7 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	leader  int           // guarded by mu; -1 is none
+	hosted  int           // guarded by mu; that of HostedGroup, -1 is none
 	changed chan struct{} // guarded by mu
 	index   uint64        // guarded by mu
 }
@@ -146,6 +147,13 @@ func (c *Cluster) SetLeader(i int) {
 	c.changed = make(chan struct{})
 }
 
+// SetHostedLeader makes server i the leader of [HostedGroup], none where it is -1.
+func (c *Cluster) SetHostedLeader(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosted = i
+}
+
 // Client makes a client of the given servers, of all where none is given.
 func (c *Cluster) Client(configure func(*client.Config), servers ...int) *client.Client {
 	c.tb.Helper()
@@ -212,14 +220,17 @@ func (s *Server) LeaderChanged() <-chan struct{} {
 }
 
 // leading fails unless s leads. Call it with the cluster's mu held.
-func (s *Server) leading() error {
-	switch s.cluster.leader {
+func (s *Server) leading() error { return s.leads(s.cluster.leader) }
+
+// leads fails unless s is server leader.
+func (s *Server) leads(leader int) error {
+	switch leader {
 	case s.number:
 		return nil
 	case -1:
 		return wasmatrix.Errorf(wasmatrix.CodeNoLeader, "no leader")
 	default:
-		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "not the leader").With(wasmatrix.DetailLeader, s.cluster.Servers[s.cluster.leader].Addr)
+		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "not the leader").With(wasmatrix.DetailLeader, s.cluster.Servers[leader].Addr)
 	}
 }
 

@@ -120,6 +120,10 @@ func (g *group) Status(context.Context) (rpc.ClusterStatus, error) {
 	if self {
 		status.State = "leader"
 	}
+	status.Groups = []rpc.HostedGroup{{
+		Name: HostedGroup, State: "follower", Term: 1, Leader: "s.1", CommitIndex: 2, AppliedIndex: 3, StateHash: "ab", StateIndex: 4,
+		Voters: 5, Namespaces: 6, Keys: 7, Bytes: 8,
+	}}
 	return status, nil
 }
 
@@ -153,26 +157,45 @@ func (g *group) TransferLeadership(ctx context.Context, server string) (wasmatri
 	return wasmatrix.ServerID(server), g.s.Read(ctx)
 }
 
-// SnapshotSize is how many bytes SaveSnapshot writes: more than one piece.
+// SnapshotSize is how many bytes SaveSnapshot writes, before the name of the group:
+// more than one piece.
 const SnapshotSize = 700_000
 
-func (g *group) SaveSnapshot(ctx context.Context, w io.Writer) error {
-	if err := g.s.Read(ctx); err != nil {
+// HostedGroup is the name of a group that is led by a server of its own.
+const HostedGroup = "kv"
+
+// leading fails unless this server leads a group.
+func (g *group) leading(ctx context.Context, name string) error {
+	switch name {
+	case "":
+		return g.s.Read(ctx)
+	case HostedGroup:
+		g.s.cluster.mu.Lock()
+		defer g.s.cluster.mu.Unlock()
+		return g.s.leads(g.s.cluster.hosted)
+	default:
+		return wasmatrix.Errorf(wasmatrix.CodeValidation, "there is no group %q", name).With(wasmatrix.DetailField, "group")
+	}
+}
+
+func (g *group) SaveSnapshot(ctx context.Context, name string, w io.Writer) error {
+	if err := g.leading(ctx, name); err != nil {
 		return err
 	}
-	_, err := w.Write(make([]byte, SnapshotSize))
+	_, err := w.Write(append(make([]byte, SnapshotSize), name...))
 	return err
 }
 
-// RestoreSnapshot answers with the digest of what it read, and its size as the index.
-func (g *group) RestoreSnapshot(ctx context.Context, r io.Reader) (string, uint64, error) {
-	if err := g.s.Read(ctx); err != nil {
+// RestoreSnapshot answers with the digest of the name of the group and what it
+// read, and the size as the index.
+func (g *group) RestoreSnapshot(ctx context.Context, name string, r io.Reader) (string, uint64, error) {
+	if err := g.leading(ctx, name); err != nil {
 		return "", 0, err
 	}
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return "", 0, err
 	}
-	d := wasmatrix.DigestOf(b)
+	d := wasmatrix.DigestOf(append([]byte(name), b...))
 	return hex.EncodeToString(d[:]), uint64(len(b)), nil
 }

@@ -13,11 +13,38 @@ import (
 
 func hexHash(h [32]byte) string { return hex.EncodeToString(h[:]) }
 
-// RestoreSnapshot replaces the state of the whole cluster by that of a snapshot,
+// RestoreSnapshot replaces the state of a group by that of a snapshot.
+func (v clusterView) RestoreSnapshot(ctx context.Context, group string, r io.Reader) (stateHash string, index uint64, err error) {
+	switch group {
+	case "":
+		return v.restoreControl(ctx, r)
+	case kvGroup:
+		return v.restoreKV(ctx, r)
+	default:
+		return "", 0, errNoGroup(group)
+	}
+}
+
+// restoreKV replaces what the embedded kv holds. The snapshot is verified before
+// anything changes.
+func (v clusterView) restoreKV(ctx context.Context, r io.Reader) (stateHash string, index uint64, err error) {
+	g := v.cluster.Group(kvGroup)
+	if err := g.Read(ctx); err != nil { // only its leader can
+		return "", 0, err
+	}
+	if err := g.RestoreSnapshot(ctx, r); err != nil {
+		return "", 0, err
+	}
+	hash := v.store.Hash()
+	v.log.Warn("the data of kv was replaced by a user's snapshot", "state_hash", hexHash(hash))
+	return hexHash(hash), v.store.Stats().Index, nil
+}
+
+// restoreControl replaces the state of the control plane by that of a snapshot,
 // which may be another cluster's: all but the identity, which stays this
 // cluster's own, so that servers of the other are still told apart. The file is
 // read and verified whole before anything changes.
-func (v clusterView) RestoreSnapshot(ctx context.Context, r io.Reader) (stateHash string, index uint64, err error) {
+func (v clusterView) restoreControl(ctx context.Context, r io.Reader) (stateHash string, index uint64, err error) {
 	if err := v.cluster.Read(ctx); err != nil { // only the leader can, and only in a cluster that works
 		return "", 0, err
 	}

@@ -82,8 +82,20 @@ func (v clusterView) TransferLeadership(ctx context.Context, server string) (was
 	return v.cluster.TransferLeadership(ctx, server)
 }
 
-func (v clusterView) SaveSnapshot(ctx context.Context, w io.Writer) error {
-	return v.cluster.SaveSnapshot(ctx, w)
+func (v clusterView) SaveSnapshot(ctx context.Context, group string, w io.Writer) error {
+	switch group {
+	case "":
+		return v.cluster.SaveSnapshot(ctx, w)
+	case kvGroup:
+		return v.cluster.Group(kvGroup).SaveSnapshot(ctx, w)
+	default:
+		return errNoGroup(group)
+	}
+}
+
+func errNoGroup(group string) error {
+	return wasmatrix.Errorf(wasmatrix.CodeValidation, "there is no group %q: \"\" for the control plane, or %s", group, kvGroup).
+		With(wasmatrix.DetailField, "group")
 }
 
 // hashCache keeps the hash of the last state that was asked for, since hashing
