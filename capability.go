@@ -25,6 +25,13 @@ type Assignment struct {
 	CreateIndex uint64
 }
 
+// Same reports whether two assignments are one and the same. One log index may
+// have several commands, so that does not tell alone.
+func (a *Assignment) Same(b *Assignment) bool {
+	return a.Instance == b.Instance && a.ID == b.ID && a.CreateIndex == b.CreateIndex && a.Type == b.Type &&
+		a.Provider == b.Provider && a.Namespace == b.Namespace && a.Stale == b.Stale && slices.Equal(a.Permissions, b.Permissions)
+}
+
 // Grant is what an assignment gives.
 type Grant struct {
 	Type        ProviderType

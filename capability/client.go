@@ -38,7 +38,7 @@ type Client struct {
 // client's mu.
 type grant struct {
 	scope   *Scope
-	typ     wasmatrix.ProviderType
+	given   *wasmatrix.Assignment
 	passes  map[*pass]struct{}
 	revoked bool
 	ended   chan struct{} // closed when it is revoked and nothing under it goes on
@@ -89,12 +89,12 @@ func (c *Client) replace(set *wasmatrix.GrantSet) []*grant {
 	before := c.grants
 	c.grants = make(map[wasmatrix.CapabilityID]*grant, len(set.Assignments))
 	for _, a := range set.Assignments {
-		if old := before[a.ID]; old != nil && old.scope.Granted == a.CreateIndex {
+		if old := before[a.ID]; old != nil && old.given.Same(a) {
 			c.grants[a.ID] = old
 			delete(before, a.ID)
 			continue
 		}
-		c.grants[a.ID] = &grant{scope: c.scope(a), typ: a.Type, ended: make(chan struct{})}
+		c.grants[a.ID] = &grant{scope: c.scope(a), given: a, ended: make(chan struct{})}
 	}
 	for _, g := range before {
 		c.end(g, errRevoked)
@@ -126,22 +126,30 @@ func (c *Client) end(g *grant, why *wasmatrix.Error) {
 	c.ending[g] = struct{}{}
 }
 
-// Close ends all calls under way and waits for them. Later calls are denied.
+// Shut ends all calls under way, without waiting for their ends, and denies later
+// ones.
+func (c *Client) Shut() { c.shut() }
+
+// Close is Shut, and waits. It may be called more than once, as may Shut.
 func (c *Client) Close() {
-	c.mu.Lock()
-	c.closed = true
-	for _, g := range c.grants {
-		c.end(g, errClosed)
-	}
-	c.grants = nil
-	over := slices.Collect(maps.Keys(c.ending))
-	c.mu.Unlock()
+	over := c.shut()
 	c.gate.mu.Lock()
 	delete(c.gate.clients, c)
 	c.gate.mu.Unlock()
 	for _, g := range over {
 		<-g.ended
 	}
+}
+
+func (c *Client) shut() (ending []*grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, g := range c.grants {
+		c.end(g, errClosed)
+	}
+	c.grants = nil
+	return slices.Collect(maps.Keys(c.ending))
 }
 
 // lapse ends the calls under way.
@@ -215,8 +223,8 @@ func (c *Client) admit(ctx context.Context, id wasmatrix.CapabilityID, op *opera
 	switch {
 	case g == nil:
 		why = "no such assignment"
-	case g.typ != op.typ:
-		why = "the assignment is of type " + string(g.typ)
+	case g.given.Type != op.typ:
+		why = "the assignment is of type " + string(g.given.Type)
 	case !g.scope.Rules.Allow(op.access, subject):
 		why = "no permission"
 	}

@@ -17,18 +17,22 @@ type HostConfig struct {
 
 // NewHost makes a [Host] that checks claims against the replicated state.
 func NewHost(c HostConfig) Host {
-	return &host{HostConfig: c, scopes: make(map[scopeKey]*Scope)}
+	return &host{HostConfig: c, admitted: make(map[scopeKey]admitted)}
 }
 
 type host struct {
 	HostConfig
 
-	mu     sync.Mutex
-	scopes map[scopeKey]*Scope // of assignments that were admitted before; the rules in them took time to make
+	mu       sync.Mutex
+	admitted map[scopeKey]admitted // before; the rules took time to make
 }
 
-// scopeKey identifies an assignment for ever: an index of the log belongs to one
-// command, which gives an instance each ID once.
+type admitted struct {
+	under *wasmatrix.Assignment
+	scope *Scope
+}
+
+// scopeKey identifies an assignment, but for those of one log index.
 type scopeKey struct {
 	instance    wasmatrix.InstanceID
 	incarnation uint64
@@ -70,18 +74,18 @@ func (h *host) scope(set *wasmatrix.GrantSet, a *wasmatrix.Assignment, epoch uin
 	key := scopeKey{set.Instance, set.Incarnation, epoch, a.ID, a.CreateIndex}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.scopes[key]; s != nil {
-		return s
+	if before, ok := h.admitted[key]; ok && (before.under == a || before.under.Same(a)) {
+		return before.scope
 	}
 	s := &Scope{
 		Instance: set.Instance, Incarnation: set.Incarnation, Epoch: epoch, Exclusive: set.Exclusive,
 		Capability: a.ID, Granted: a.CreateIndex, Provider: a.ProviderID(), Namespace: Namespace(a, set.Incarnation),
 		Stale: a.Stale, Rules: wasmatrix.RulesOf(a.Type, a.Permissions),
 	}
-	if len(h.scopes) >= maxScopes {
-		clear(h.scopes)
+	if len(h.admitted) >= maxScopes {
+		clear(h.admitted)
 	}
-	h.scopes[key] = s
+	h.admitted[key] = admitted{a, s}
 	return s
 }
 

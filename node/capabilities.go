@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -14,7 +15,7 @@ import (
 // are those of [Node.Execute], and TIMEOUT where calls have not ended when ctx has;
 // no new ones were admitted since it was called.
 func (n *Node) SetGrants(ctx context.Context, term uint64, boot wasmatrix.BootID, index uint64, sets []*wasmatrix.GrantSet) error {
-	clients := make([]*capability.Client, len(sets))
+	clients := make([][]*capability.Client, len(sets))
 	n.mu.Lock()
 	if err := n.obeys(term, boot); err != nil {
 		n.mu.Unlock()
@@ -22,21 +23,44 @@ func (n *Node) SetGrants(ctx context.Context, term uint64, boot wasmatrix.BootID
 	}
 	n.floor = max(n.floor, index)
 	for i, set := range sets {
-		if in := n.instances[set.Instance]; in != nil {
-			clients[i] = in.client // of an older epoch as well: it must not go on with more than it has
+		clients[i] = slices.Clone(n.ending[set.Instance])
+		if in := n.instances[set.Instance]; in != nil && in.client != nil {
+			// Of an older epoch as well: it must not go on with more than it has. Where
+			// there is none it begins with an order that is yet to come.
+			clients[i] = append(clients[i], in.client)
 		}
 	}
 	n.mu.Unlock()
 	var failed error
-	for i, c := range clients {
-		if c == nil {
-			continue // it has ended, or begins with an order that is yet to come
-		}
-		if err := c.Set(ctx, sets[i]); err != nil {
-			failed = err
+	for i := range clients {
+		for _, c := range clients[i] {
+			if err := c.Set(ctx, sets[i]); err != nil {
+				failed = err
+			}
 		}
 	}
 	return failed
+}
+
+// endingCalls notes that calls of a buried instance may not have ended. The caller
+// holds mu.
+func (n *Node) endingCalls(in *instance) {
+	if !in.callsEnded {
+		n.ending[in.id] = append(n.ending[in.id], in.client)
+	}
+}
+
+// endedCalls notes that they have.
+func (n *Node) endedCalls(in *instance) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	in.callsEnded = true
+	left := slices.DeleteFunc(n.ending[in.id], func(c *capability.Client) bool { return c == in.client })
+	if len(left) == 0 {
+		delete(n.ending, in.id)
+		return
+	}
+	n.ending[in.id] = left
 }
 
 // SetProviders tells which providers there are, all of them, as of a log index.

@@ -16,9 +16,10 @@ import (
 type kvOnly struct {
 	noProviders
 	store
-	updates [][]wasmatrix.PlacedProvider
-	hang    bool
-	scope   *capability.Scope
+	updates  [][]wasmatrix.PlacedProvider
+	hang     bool
+	stubborn chan struct{} // not nil: what a call waits for after its context has ended
+	scope    *capability.Scope
 }
 
 // store has the operations that no test here calls.
@@ -36,6 +37,9 @@ func (k *kvOnly) Get(ctx context.Context, _ *capability.Scope, _ string) (capabi
 		return capability.Entry{Value: []byte("v"), Revision: 1}, true, nil
 	}
 	<-ctx.Done()
+	if k.stubborn != nil {
+		<-k.stubborn
+	}
 	return capability.Entry{}, false, ctx.Err()
 }
 
@@ -134,6 +138,43 @@ func TestRevokedIsRevoked(t *testing.T) {
 		}
 		if err := n.SetGrants(t.Context(), 1, "boot-0", 13, nil); wasmatrix.CodeOf(err) != wasmatrix.CodeConflict {
 			t.Fatalf("grants for another process: %v", err)
+		}
+	})
+}
+
+// TestBuriedGuestsCallNoMore supersedes an epoch whose guest and provider take
+// their time to end: it is denied at once, and grants are not acknowledged before
+// its last call has ended.
+func TestBuriedGuestsCallNoMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		kv, g := &kvOnly{hang: true, stubborn: make(chan struct{})}, newCaller()
+		n := fakeNode(t, Config{Control: newControl(), Providers: kv, guests: &guests{run: g.run}})
+		execute(t, n, startWith(grants(t, "i", 1, 9, "kv:read")))
+		synctest.Wait()
+		g.call <- struct{}{} // hangs at the provider, whatever its context says
+		synctest.Wait()
+		execute(t, n, forgetOrder("i", 1))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		set := []*wasmatrix.GrantSet{grants(t, "i", 2, 12)}
+		if err := n.SetGrants(ctx, 1, "boot-1", 12, set); wasmatrix.CodeOf(err) != wasmatrix.CodeTimeout {
+			t.Fatalf("with a call under way grants are answered with %v", err)
+		}
+		close(kv.stubborn)
+		if err := n.SetGrants(t.Context(), 1, "boot-1", 12, set); err != nil {
+			t.Fatal(err)
+		}
+		if code := wasmatrix.CodeOf(<-g.result); code != wasmatrix.CodePermissionDenied {
+			t.Fatalf("the call is %s", code)
+		}
+		synctest.Wait()
+		// One that is buried after its end is not waited for.
+		for _, o := range []wasmatrix.Order{stopOrder("j", 1), forgetOrder("j", 1)} {
+			if err := n.Execute(t.Context(), 1, "boot-1", 12, []wasmatrix.Order{o}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
 		}
 	})
 }

@@ -337,6 +337,9 @@ func checkEmpty(t *testing.T, n *Node) {
 	if g, ok := n.cfg.guests.(*guests); ok && (g.active != 0 || g.loaded != 0) {
 		t.Errorf("%d guests run and %d modules are held after Close", g.active, g.loaded)
 	}
+	if len(n.ending) != 0 {
+		t.Errorf("after Close calls of %d buried instances are waited for", len(n.ending))
+	}
 	if n.room.used != (wasmatrix.Capacity{}) || len(n.room.waiting) != 0 || len(n.starts) != 0 {
 		t.Errorf("after Close %+v of the room is used, %d wait for some, %d start", n.room.used, len(n.room.waiting), len(n.starts))
 	}

@@ -42,6 +42,8 @@ type instance struct {
 	waiting  int               // invocations that wait to be taken
 	settled  chan struct{}     // not nil while somebody waits for all reports to be acknowledged
 	crashes  *crashLog         // nil before the first crash
+	// callsEnded says that nothing of client is under way any more.
+	callsEnded bool
 }
 
 // launch makes an instance and its supervisor, which waits for prev, the end of
@@ -73,6 +75,10 @@ func (n *Node) launch(in *instance, prev <-chan struct{}) {
 func (n *Node) bury(in *instance) {
 	in.buried = true
 	in.pending = nil
+	if in.client != nil {
+		in.client.Shut() // its guest may take a while to end
+		n.endingCalls(in)
+	}
 	in.settle()
 	if n.instances[in.id] == in {
 		delete(n.instances, in.id)

@@ -134,12 +134,14 @@ type Node struct {
 	contact  chan struct{} // one element: the control plane has just answered
 	register chan struct{} // one element: the control plane does not know this node
 
-	mu        sync.Mutex // guards all below, and the fields of instances that say so
-	closing   bool
-	term      uint64 // highest that was seen
-	floor     uint64 // orders composed at a lower log index may say what was revoked
-	placed    uint64 // log index of the providers that are known
-	enrolled  bool   // the leader has this node's registration
+	mu      sync.Mutex // guards all below, and the fields of instances that say so
+	closing bool
+	term    uint64 // highest that was seen
+	floor   uint64 // orders composed at a lower log index may say what was revoked
+	placed  uint64 // log index of the providers that are known
+	// ending are the clients of buried instances whose calls may not have ended.
+	ending    map[wasmatrix.InstanceID][]*capability.Client
+	enrolled  bool // the leader has this node's registration
 	instances map[wasmatrix.InstanceID]*instance
 	ended     graveyard
 	room      room
@@ -198,6 +200,7 @@ func New(cfg Config) (*Node, error) {
 		contact:   make(chan struct{}, 1),
 		register:  make(chan struct{}, 1),
 		instances: make(map[wasmatrix.InstanceID]*instance),
+		ending:    make(map[wasmatrix.InstanceID][]*capability.Client),
 		ended:     newGraveyard(cfg.KeepLogs),
 		room:      room{limit: cfg.Capacity},
 		logs:      logLimits{ring: cfg.LogRing, rate: cfg.LogRate, total: int64(cfg.LogBytes)},

@@ -55,6 +55,7 @@ func (s *supervisor) supervise(prev <-chan struct{}) {
 	end := s.live()
 	if s.in.client != nil {
 		s.in.client.Close() // nothing of this epoch is under way when the next begins
+		s.n.endedCalls(s.in)
 	}
 	// The place is free before the leader learns that it is.
 	if s.module != nil {
