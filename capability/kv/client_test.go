@@ -330,13 +330,18 @@ func TestClientDrawsIDs(t *testing.T) {
 			return lost("the answer was lost")
 		}
 		scope := kvtest.Scope("i")
-		seen := make(map[uint64]bool)
-		for n := range 10 {
-			r, err := client.Set(t.Context(), scope, "a", []byte(fmt.Sprint(n)), capability.SetOptions{})
-			if err != nil || seen[r] {
+		last := uint64(0)
+		for range 10 {
+			// Without an ID, what has been swapped would be taken for a conflict, and
+			// what has been deleted for nothing, when it comes again.
+			r, err := client.Set(t.Context(), scope, "a", nil, capability.SetOptions{Expect: new(uint64)})
+			if err != nil || r <= last {
 				t.Fatalf("revision %d, %v", r, err)
 			}
-			seen[r] = true
+			last, err = client.Set(t.Context(), scope, "a", nil, capability.SetOptions{Expect: &r})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if existed, err := client.Delete(t.Context(), scope, "a", capability.WriteID{}); err != nil || !existed {
 				t.Fatalf("deleted: %v, %v", existed, err)
 			}

@@ -101,6 +101,12 @@ func (s *Store) Restore(r io.Reader) error {
 // up commands.
 func (s *Store) Hash() [32]byte { return s.fork().hash() }
 
+// HashAt is Hash, with the log index of the last command that it covers.
+func (s *Store) HashAt() (hash [32]byte, index uint64) {
+	f := s.fork()
+	return f.hash(), f.index
+}
+
 func (s *Store) fork() *state {
 	s.mu.Lock()
 	defer s.mu.Unlock()
