@@ -35,9 +35,9 @@ func (v clusterView) restoreKV(ctx context.Context, r io.Reader) (stateHash stri
 	if err := g.RestoreSnapshot(ctx, r); err != nil {
 		return "", 0, err
 	}
-	hash := v.store.Hash()
+	hash, index := v.store.HashAt()
 	v.log.Warn("the data of kv was replaced by a user's snapshot", "state_hash", hexHash(hash))
-	return hexHash(hash), v.store.Stats().Index, nil
+	return hexHash(hash), index, nil
 }
 
 // restoreControl replaces the state of the control plane by that of a snapshot,

@@ -132,8 +132,8 @@ type storeHash struct {
 func (h *storeHash) of(st *store.Store) (hash [32]byte, index uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if at := st.Stats().Index; h.index != at || at == 0 {
-		h.index, h.hash = at, st.Hash()
+	if st.Stats().Index != h.index || h.index == 0 {
+		h.hash, h.index = st.HashAt()
 	}
 	return h.hash, h.index
 }

@@ -27,7 +27,18 @@ func (v clusterView) Status(context.Context) (rpc.ClusterStatus, error) {
 		CommitIndex: st.Commit, AppliedIndex: st.Applied, LastIndex: st.LastIndex, LastContact: max(0, st.LastContact),
 		StateHash: hexHash(hash), StateIndex: index,
 		Voters: st.Voters, FailureTolerance: st.FailureTolerance, StartedAt: v.started,
+		Groups: []rpc.HostedGroup{v.kvStatus()},
 	}, nil
+}
+
+func (v clusterView) kvStatus() rpc.HostedGroup {
+	st, holds := v.cluster.Group(kvGroup).Status(), v.store.Stats()
+	hash, index := v.kvHash.of(v.store)
+	return rpc.HostedGroup{
+		Name: kvGroup, State: st.State, Term: st.Term, Leader: st.Leader.ID, CommitIndex: st.Commit, AppliedIndex: st.Applied,
+		StateHash: hexHash(hash), StateIndex: index, Voters: st.Voters,
+		Namespaces: uint64(holds.Namespaces), Keys: holds.Entries, Bytes: holds.Bytes,
+	}
 }
 
 func (v clusterView) Members(context.Context) ([]rpc.Member, error) {
