@@ -103,7 +103,31 @@ var invalid = []struct {
 	{"assign to what is not there", "CapabilityService/AssignCapability", `{"instanceId":"i","capabilityId":"c","type":"kv","permissions":["kv:read"]}`, "INSTANCE_NOT_FOUND", ""},
 	{"revoke without ID", "CapabilityService/RevokeCapability", `{"instanceId":"final"}`, "INVALID_REQUEST", "capability_id"},
 	{"revoke what is not there", "CapabilityService/RevokeCapability", `{"instanceId":"final","capabilityId":"c"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"assign of a provider that is not there", "CapabilityService/AssignCapability", `{"instanceId":"live","capabilityId":"c","type":"kv","permissions":["kv:read"],"provider":"nope"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"assign of a bad provider", "CapabilityService/AssignCapability", `{"instanceId":"live","capabilityId":"c","type":"kv","permissions":["kv:read"],"provider":"%"}`, "INVALID_REQUEST", "provider"},
+	{"assign a namespace of http", "CapabilityService/AssignCapability", `{"instanceId":"live","capabilityId":"c","type":"http","permissions":["http:request"],"namespace":"n"}`, "VALIDATION_ERROR", "namespace"},
+	{"assign stale http", "CapabilityService/AssignCapability", `{"instanceId":"live","capabilityId":"c","type":"http","permissions":["http:request"],"stale":true}`, "VALIDATION_ERROR", "stale"},
+	{"assign to what is final", "CapabilityService/AssignCapability", `{"instanceId":"final","capabilityId":"c","type":"kv","permissions":["kv:read"]}`, "CONFLICT", ""},
+	{"revoke without waiting", "CapabilityService/RevokeCapability", `{"instanceId":"live","capabilityId":"c","timeout":"0s"}`, "VALIDATION_ERROR", "timeout"},
+	{"revoke with a negative timeout", "CapabilityService/RevokeCapability", `{"instanceId":"live","capabilityId":"c","timeout":"-1s"}`, "VALIDATION_ERROR", "timeout"},
+	{"revoke with too long a timeout", "CapabilityService/RevokeCapability", `{"instanceId":"live","capabilityId":"c","timeout":"601s"}`, "VALIDATION_ERROR", "timeout"},
 	{"capabilities of what is not there", "CapabilityService/ListCapabilities", `{"instanceId":"i"}`, "INSTANCE_NOT_FOUND", ""},
+
+	{"start no provider", "ProviderService/StartProvider", `{"type":"kv"}`, "INVALID_REQUEST", "provider_id"},
+	{"start a provider of no type", "ProviderService/StartProvider", `{"providerId":"p"}`, "INVALID_REQUEST", "type"},
+	{"start a provider of an unknown type", "ProviderService/StartProvider", `{"providerId":"p","type":"disk"}`, "VALIDATION_ERROR", "type"},
+	{"start kv as http", "ProviderService/StartProvider", `{"providerId":"kv","type":"http"}`, "CONFLICT", "type"},
+	{"start a provider with an unknown key", "ProviderService/StartProvider", `{"providerId":"p","type":"kv","config":{"speed":"9"}}`, "VALIDATION_ERROR", "config.speed"},
+	{"start a provider with a bad value", "ProviderService/StartProvider", `{"providerId":"p","type":"http","config":{"timeout":"soon"}}`, "VALIDATION_ERROR", "config.timeout"},
+	{"start a provider nowhere", "ProviderService/StartProvider", `{"providerId":"p","type":"kv","constraints":["zone in a"]}`, "VALIDATION_ERROR", "constraints"},
+	{"stop a provider that is not there", "ProviderService/StopProvider", `{"providerId":"p"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"stop no provider", "ProviderService/StopProvider", `{}`, "INVALID_REQUEST", "provider_id"},
+	{"update a provider that is not there", "ProviderService/UpdateProvider", `{"providerId":"p"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"update a provider of another revision", "ProviderService/UpdateProvider", `{"providerId":"kv","revision":"7"}`, "CONFLICT", "revision"},
+	{"remove a provider that is not there", "ProviderService/RemoveProvider", `{"providerId":"p"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"remove a provider that runs", "ProviderService/RemoveProvider", `{"providerId":"kv"}`, "CONFLICT", ""},
+	{"get a provider that is not there", "ProviderService/GetProvider", `{"providerId":"p"}`, "CAPABILITY_NOT_FOUND", ""},
+	{"get no provider", "ProviderService/GetProvider", `{}`, "INVALID_REQUEST", "provider_id"},
 
 	{"inspect nothing", "ModuleService/InspectModule", `{}`, "INVALID_REQUEST", "module"},
 	{"inspect what is not there", "ModuleService/InspectModule", `{"module":"nope"}`, "MODULE_NOT_FOUND", ""},
@@ -123,11 +147,15 @@ var invalid = []struct {
 	{"register nowhere", "ControlService/Register", `{"nodeId":"n","bootId":"b"}`, "INVALID_REQUEST", "address"},
 	{"register in another cluster", "ControlService/Register", `{"nodeId":"n","bootId":"b","address":"127.0.0.1:1","clusterId":"other"}`, "VALIDATION_ERROR", "cluster_id"},
 	{"renew of a stranger", "ControlService/Renew", `{"nodeId":"n9","bootId":"b"}`, "NODE_NOT_FOUND", ""},
+	{"denials without a number", "ControlService/ReportDenials", `{"nodeId":"n1","bootId":"boot"}`, "INVALID_REQUEST", "seq"},
+	{"denials of nobody", "ControlService/ReportDenials", `{"nodeId":"n1","bootId":"boot","seq":"1","denials":[{}]}`, "INVALID_REQUEST", "denials.instance_id"},
+	{"denials from nowhere", "ControlService/ReportDenials", `{"bootId":"boot","seq":"1"}`, "INVALID_REQUEST", "node_id"},
+	{"grants of nobody", "ControlService/GetGrants", `{}`, "INVALID_REQUEST", "instance_id"},
 	{"report of an unknown status", "ControlService/ReportStatus", `{"nodeId":"n1","bootId":"b","reports":[{"status":99}]}`, "INVALID_REQUEST", "status"},
 }
 
-// invalidCluster has module m, node n1, the final instance "final", and
-// "command" of a module that is one.
+// invalidCluster has module m, node n1, the final instance "final", the instance
+// "live" of it, and "command" of a module that is one.
 func invalidCluster(t *testing.T) *rpctest.Cluster {
 	c := newCluster(t, 2)
 	addNode(t, c, "n1", "127.0.0.1:1")
@@ -136,6 +164,9 @@ func invalidCluster(t *testing.T) *rpctest.Cluster {
 		t.Fatal(e)
 	}
 	report(t, c, "n1", "final", 1, wasmatrix.StatusStopped)
+	if _, e := call(t, c.Servers[0].Addr, "InstanceService/StartInstance", `{"moduleName":"m","instanceId":"live"}`); e != nil {
+		t.Fatal(e)
+	}
 	command := wasmatrix.Module{Digest: wasmatrix.DigestOf([]byte("command")), Size: 8, Kind: wasmatrix.ModuleCommand}
 	if _, err := c.Servers[0].Propose(t.Context(), wasmatrix.AddModule{At: 2, Name: "command", Module: &command}); err != nil {
 		t.Fatal(err)
