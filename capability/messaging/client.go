@@ -107,18 +107,21 @@ func (c *Client) Close() error {
 // run keeps the client connected.
 func (c *Client) run() {
 	var wait backoff
+	var warned bool // of being without a connection
 	for c.ctx.Err() == nil {
 		began := time.Now()
 		s, err := c.connect()
 		if err == nil {
-			c.log.Debug("connected with messaging", "server", s.addr)
+			c.log.Info("connected with messaging", "server", s.addr)
 			err = c.serve(s)
 			c.fail(s.addr)
 			if c.ctx.Err() == nil {
 				c.log.Warn("connection with messaging lost", "server", s.addr, "error", err)
 			}
-		} else if c.ctx.Err() == nil {
-			c.log.Debug("no connection with messaging", "error", err)
+			warned = false
+		} else if c.ctx.Err() == nil && !warned {
+			c.log.Warn("no connection with messaging, trying on", "error", err)
+			warned = true
 		}
 		c.set(nil, err)
 		if time.Since(began) > backoffMax {
@@ -197,7 +200,7 @@ func (c *Client) adopt(s *session) error {
 		return err
 	}
 	defer context.AfterFunc(c.ctx, s.sub.Close)()
-	if err := s.sub.FlushTimeout(flushTimeout); err != nil {
+	if err := s.flushSub(flushTimeout); err != nil {
 		return err
 	}
 	c.set(s, nil)

@@ -74,9 +74,11 @@ type conn struct {
 	gone chan struct{} // closed by Close
 }
 
+// Write breaks the connection where it fails: NATS forgets what it could not write, and
+// would go on, and take the server's word for what comes later as one for all of it.
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.write(p)
-	if errors.Is(err, errStale) {
+	if err != nil {
 		_ = c.Close()
 	}
 	return n, err

@@ -26,9 +26,9 @@ const (
 	serverMaxPending = 64 << 20
 	// serverWriteDeadline is how long a connection may take nothing.
 	serverWriteDeadline = 5 * time.Second
-	serverMaxConns      = 16 << 10
-	serverMaxSubs       = 1 << 19 // of one connection
-	serverMaxClosed     = 16      // connections remembered after their end
+	serverMaxConns      = 64 << 10 // two of each node
+	serverMaxSubs       = 1 << 19  // of one connection
+	serverMaxClosed     = 16       // connections remembered after their end
 	serverPing          = 2 * time.Second
 	serverPingsOut      = 2
 	serverStart         = 10 * time.Second // to listen

@@ -214,6 +214,15 @@ func (s *session) flush() error {
 	return err
 }
 
+// flushSub returns when the server knows of all subscriptions that were made before.
+func (s *session) flushSub(timeout time.Duration) error {
+	err := s.sub.FlushTimeout(timeout)
+	if err != nil {
+		s.sub.Close()
+	}
+	return err
+}
+
 // refusal returns the last thing that a server of one's own has refused on a
 // connection. What is refused is known once a flush has ended.
 func (s *session) refusal(nc *nats.Conn) error {

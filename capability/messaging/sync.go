@@ -57,13 +57,13 @@ func (s *session) sync() error {
 	}
 	delete(missing, s.addr)
 	if len(missing) == 0 {
-		return s.sub.FlushTimeout(syncTimeout)
+		return s.flushSub(syncTimeout)
 	}
 	s.question++
 	if err := s.sub.PublishRequest(syncTopic, s.inbox+strconv.FormatUint(s.question, 10), nil); err != nil {
 		return err
 	}
-	if err := s.sub.FlushTimeout(syncTimeout); err != nil {
+	if err := s.flushSub(syncTimeout); err != nil {
 		return err
 	}
 	timer := time.NewTimer(syncWait)
