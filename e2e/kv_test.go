@@ -253,5 +253,5 @@ func TestKVSnapshot(t *testing.T) {
 	assertSameKV(t, c)
 	c.AssertSameState()
 	// A snapshot of one is not taken for one of the other.
-	wantFailure(t, c.TryCLI(s, "cluster", "snapshot", "restore", "--force", path), 1, wasmatrix.CodeInvalidRequest)
+	wantFailure(t, c.TryCLI(s, "cluster", "snapshot", "restore", "--force", path), 1, wasmatrix.CodeStorage, "not a wasmatrix snapshot")
 }
