@@ -290,6 +290,9 @@ func (p *pass) verdict(err error) error {
 		return err
 	case p.Err() != nil && wasmatrix.CodeOf(err) == wasmatrix.CodeInternal:
 		return unknown(wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call took too long: %w", err))
+	case wasmatrix.CodeOf(err) == wasmatrix.CodeInternal:
+		// Guests are not told what the inside of the host looks like.
+		p.client.gate.denials.log.Error("a provider failed", "instance", p.client.instance, "operation", p.op.name, "provider", p.grant.scope.Provider, "error", err)
 	}
 	return err
 }
