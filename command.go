@@ -111,12 +111,20 @@ type StopItem struct {
 
 // RestartInstance begins a new epoch of a placed instance on the node that has
 // it. Answer: *Instance, or INSTANCE_NOT_FOUND, or RESTART_POLICY_VIOLATION
-// where the instance is final or asked to stop.
+// where the instance is final or asked to stop, or INVALID_REQUEST where
+// MinEpoch is above [MaxMinEpoch].
 type RestartInstance struct {
 	At       Time
 	Request  Request
 	Instance InstanceID
+	// MinEpoch is the least that the new epoch may be; 0 and whatever is not above
+	// the old epoch leave it at the next one.
+	MinEpoch uint64
 }
+
+// MaxMinEpoch bounds [RestartInstance.MinEpoch], so that there is always another
+// epoch after.
+const MaxMinEpoch = 1 << 62
 
 // ApplyReports takes the statements of a node. Those that are older than what
 // is known, or not of the node's recorded boot, change nothing. Without any it

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -269,6 +270,8 @@ func (t *tx) restartInstance(c wasmatrix.RestartInstance) any {
 		return instanceNotFound(c.Instance)
 	case dup != nil:
 		return old
+	case c.MinEpoch > wasmatrix.MaxMinEpoch:
+		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "epoch %d is above %d", c.MinEpoch, uint64(wasmatrix.MaxMinEpoch))
 	case old.Status.Final():
 		return wasmatrix.Errorf(wasmatrix.CodeRestartPolicyViolation, "instance %q is %s: start a new one", c.Instance, old.Status)
 	case old.StopRequested:
@@ -280,8 +283,13 @@ func (t *tx) restartInstance(c wasmatrix.RestartInstance) any {
 	}
 	i := t.nextEpoch(old)
 	i.Reason = "restart requested"
+	note := ""
+	if i.Epoch < c.MinEpoch {
+		note = fmt.Sprintf("epochs below %d were used before", c.MinEpoch)
+		i.Epoch, i.Reason = c.MinEpoch, note
+	}
 	t.putInstance(old, i)
 	t.touchModule(i.Spec.Module)
-	t.instanceFact(wasmatrix.FactRestartRequested, i, "")
+	t.instanceFact(wasmatrix.FactRestartRequested, i, note)
 	return i
 }

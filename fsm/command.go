@@ -166,7 +166,7 @@ func envelopeOf(cmd wasmatrix.Command) (*log.Envelope, error) {
 	case wasmatrix.RestartInstance:
 		e.At = int64(c.At)
 		e.Command = &log.Envelope_RestartInstance{RestartInstance: &log.RestartInstance{
-			Request: encodeRequest(c.Request), Instance: string(c.Instance),
+			Request: encodeRequest(c.Request), Instance: string(c.Instance), MinEpoch: c.MinEpoch,
 		}}
 	case wasmatrix.ApplyReports:
 		e.At = int64(c.At)
@@ -279,7 +279,9 @@ func (d *decoder) command(env *log.Envelope) wasmatrix.Command {
 		})}
 	case *log.Envelope_RestartInstance:
 		c := e.RestartInstance
-		return wasmatrix.RestartInstance{At: at, Request: d.request(c.GetRequest()), Instance: wasmatrix.InstanceID(c.GetInstance())}
+		return wasmatrix.RestartInstance{
+			At: at, Request: d.request(c.GetRequest()), Instance: wasmatrix.InstanceID(c.GetInstance()), MinEpoch: c.GetMinEpoch(),
+		}
 	case *log.Envelope_ApplyReports:
 		c := e.ApplyReports
 		return wasmatrix.ApplyReports{

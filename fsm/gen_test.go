@@ -173,7 +173,10 @@ func (g *commandGen) draw(t *rapid.T, s *State) wasmatrix.Command {
 	case 16, 17:
 		return wasmatrix.StopInstances{At: at, Items: []wasmatrix.StopItem{{Request: g.request(t), Instance: instance}}}
 	case 18:
-		return wasmatrix.RestartInstance{At: at, Request: g.request(t), Instance: instance}
+		return wasmatrix.RestartInstance{
+			At: at, Request: g.request(t), Instance: instance,
+			MinEpoch: rapid.SampledFrom([]uint64{0, 0, 0, 1, 4, wasmatrix.MaxMinEpoch + 1}).Draw(t, "least epoch"),
+		}
 	case 19, 20, 21, 22, 23, 24:
 		return wasmatrix.ApplyReports{At: at, Node: node, Boot: g.boot(t, s, node), Reports: g.reports(t, s, node)}
 	case 25:

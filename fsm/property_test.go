@@ -151,10 +151,11 @@ func TestP6_Lifecycle(t *testing.T) {
 					if i.Status.Final() || i.StopRequested {
 						want = wasmatrix.CodeRestartPolicyViolation
 					}
-					answer := m.do(wasmatrix.RestartInstance{Instance: i.ID})
+					least := i.Epoch + uint64(rapid.IntRange(0, 3).Draw(t, "least epoch"))
+					answer := m.do(wasmatrix.RestartInstance{Instance: i.ID, MinEpoch: least})
 					wantCode(t, answer, want)
-					if want == "" && i.Status.OnNode() && answer.(*wasmatrix.Instance).Epoch != i.Epoch+1 {
-						t.Fatalf("restarted %+v: %+v", i, answer)
+					if want == "" && i.Status.OnNode() && answer.(*wasmatrix.Instance).Epoch != max(i.Epoch+1, least) {
+						t.Fatalf("restarted %+v from epoch %d on: %+v", i, least, answer)
 					}
 				default:
 					status := wasmatrix.StatusRunning

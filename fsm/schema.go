@@ -9,10 +9,11 @@ import "github.com/wasmatrix/wasmatrix"
 //	1  the first release
 //	2  Spec.Stdin, Limits.Fuel, Crash.Fuel, Crash.MemoryPeak
 //	3  Assignment.Provider, Namespace and Stale; Instance.GrantsIndex, which all that
-//	   changes an instance's assignments moves on; RecordDenials; assignments must name
-//	   a provider that there is, and a provider's type and removal have rules. What
-//	   was written before goes by the rules of its time: it left no GrantsIndex, and
-//	   such an instance's assignments came to its node with the order to start it.
+//	   changes an instance's assignments moves on; RecordDenials;
+//	   RestartInstance.MinEpoch; assignments must name a provider that there is, and a
+//	   provider's type and removal have rules. What was written before goes by the
+//	   rules of its time: it left no GrantsIndex, and such an instance's assignments
+//	   came to its node with the order to start it.
 //
 // Commands and snapshots are written with the lowest version that covers them,
 // so that a cluster may run two releases while nothing new is used; an older
@@ -36,6 +37,10 @@ func lowestVersion(cmd wasmatrix.Command) uint32 {
 			if v := crashVersion(c.Reports[n].Crash); v > 1 {
 				return v
 			}
+		}
+	case wasmatrix.RestartInstance:
+		if c.MinEpoch != 0 {
+			return 3
 		}
 	case wasmatrix.AssignCapability, wasmatrix.RevokeCapability, wasmatrix.PutProvider, wasmatrix.RemoveProvider, wasmatrix.RecordDenials:
 		return 3

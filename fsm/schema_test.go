@@ -42,8 +42,9 @@ func later() map[string]laterCommand {
 		}}},
 		"assign": {3, 3, assign},
 		// These are new in what they do and leave nothing that is new.
-		"provider": {3, 1, wasmatrix.PutProvider{Provider: &wasmatrix.Provider{ID: "p", Type: wasmatrix.ProviderKV}}},
-		"denials":  {3, 1, wasmatrix.RecordDenials{Node: "n1", Boot: "boot-1", Denials: []wasmatrix.Denial{{Instance: "i", Capability: "c"}}}},
+		"least epoch": {3, 1, wasmatrix.RestartInstance{Instance: "i", MinEpoch: 2}},
+		"provider":    {3, 1, wasmatrix.PutProvider{Provider: &wasmatrix.Provider{ID: "p", Type: wasmatrix.ProviderKV}}},
+		"denials":     {3, 1, wasmatrix.RecordDenials{Node: "n1", Boot: "boot-1", Denials: []wasmatrix.Denial{{Instance: "i", Capability: "c"}}}},
 	}
 }
 

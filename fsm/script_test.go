@@ -173,7 +173,7 @@ func (s *script) run(words []string) []string {
 	case "stop":
 		do(wasmatrix.StopInstances{At: at, Items: []wasmatrix.StopItem{{Request: a.request(), Instance: instance()}}})
 	case "restart":
-		do(wasmatrix.RestartInstance{At: at, Request: a.request(), Instance: instance()})
+		do(wasmatrix.RestartInstance{At: at, Request: a.request(), Instance: instance(), MinEpoch: uint64(a.num("min", 0))})
 	case "report": // INSTANCE NODE STATUS
 		st, err := wasmatrix.ParseStatus(word(2))
 		if err != nil {

@@ -978,7 +978,10 @@ func (x *RaiseFencesRequest) GetFences() []*Fence {
 }
 
 type RaiseFencesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those in force, one for each that was asked for, in their order: one that was
+	// higher already stays so.
+	InForce       []*Fence `protobuf:"bytes,1,rep,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1011,6 +1014,13 @@ func (x *RaiseFencesResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use RaiseFencesResponse.ProtoReflect.Descriptor instead.
 func (*RaiseFencesResponse) Descriptor() ([]byte, []int) {
 	return file_wasmatrix_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RaiseFencesResponse) GetInForce() []*Fence {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
 }
 
 type GetGrantsRequest struct {
@@ -2485,8 +2495,9 @@ const file_wasmatrix_v1_control_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"A\n" +
 	"\x12RaiseFencesRequest\x12+\n" +
-	"\x06fences\x18\x01 \x03(\v2\x13.wasmatrix.v1.FenceR\x06fences\"\x15\n" +
-	"\x13RaiseFencesResponse\"P\n" +
+	"\x06fences\x18\x01 \x03(\v2\x13.wasmatrix.v1.FenceR\x06fences\"E\n" +
+	"\x13RaiseFencesResponse\x12.\n" +
+	"\bin_force\x18\x01 \x03(\v2\x13.wasmatrix.v1.FenceR\ainForce\"P\n" +
 	"\x10GetGrantsRequest\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -2683,60 +2694,61 @@ var file_wasmatrix_v1_control_proto_depIdxs = []int32{
 	48, // 11: wasmatrix.v1.Denial.time:type_name -> google.protobuf.Timestamp
 	10, // 12: wasmatrix.v1.ReportDenialsRequest.denials:type_name -> wasmatrix.v1.Denial
 	13, // 13: wasmatrix.v1.RaiseFencesRequest.fences:type_name -> wasmatrix.v1.Fence
-	18, // 14: wasmatrix.v1.GetGrantsResponse.grants:type_name -> wasmatrix.v1.GrantSet
-	49, // 15: wasmatrix.v1.GrantSet.capabilities:type_name -> wasmatrix.v1.Capability
-	18, // 16: wasmatrix.v1.SetGrantsRequest.sets:type_name -> wasmatrix.v1.GrantSet
-	50, // 17: wasmatrix.v1.PlacedProvider.provider:type_name -> wasmatrix.v1.Provider
-	21, // 18: wasmatrix.v1.PlacedProvider.hosts:type_name -> wasmatrix.v1.ProviderHost
-	22, // 19: wasmatrix.v1.SetProvidersRequest.providers:type_name -> wasmatrix.v1.PlacedProvider
-	0,  // 20: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
-	18, // 21: wasmatrix.v1.Order.grants:type_name -> wasmatrix.v1.GrantSet
-	25, // 22: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
-	51, // 23: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
-	1,  // 24: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
-	52, // 25: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
-	53, // 26: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
-	37, // 27: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
-	54, // 28: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
-	2,  // 29: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
-	5,  // 30: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
-	8,  // 31: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
-	11, // 32: wasmatrix.v1.ControlService.ReportDenials:input_type -> wasmatrix.v1.ReportDenialsRequest
-	14, // 33: wasmatrix.v1.ControlService.RaiseFences:input_type -> wasmatrix.v1.RaiseFencesRequest
-	16, // 34: wasmatrix.v1.ControlService.GetGrants:input_type -> wasmatrix.v1.GetGrantsRequest
-	26, // 35: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
-	28, // 36: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
-	30, // 37: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
-	32, // 38: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
-	34, // 39: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
-	36, // 40: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
-	39, // 41: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
-	41, // 42: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
-	19, // 43: wasmatrix.v1.NodeAgentService.SetGrants:input_type -> wasmatrix.v1.SetGrantsRequest
-	23, // 44: wasmatrix.v1.NodeAgentService.SetProviders:input_type -> wasmatrix.v1.SetProvidersRequest
-	55, // 45: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
-	4,  // 46: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
-	6,  // 47: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
-	9,  // 48: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
-	12, // 49: wasmatrix.v1.ControlService.ReportDenials:output_type -> wasmatrix.v1.ReportDenialsResponse
-	15, // 50: wasmatrix.v1.ControlService.RaiseFences:output_type -> wasmatrix.v1.RaiseFencesResponse
-	17, // 51: wasmatrix.v1.ControlService.GetGrants:output_type -> wasmatrix.v1.GetGrantsResponse
-	27, // 52: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
-	29, // 53: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
-	31, // 54: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
-	33, // 55: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
-	35, // 56: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
-	38, // 57: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
-	40, // 58: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
-	42, // 59: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
-	20, // 60: wasmatrix.v1.NodeAgentService.SetGrants:output_type -> wasmatrix.v1.SetGrantsResponse
-	24, // 61: wasmatrix.v1.NodeAgentService.SetProviders:output_type -> wasmatrix.v1.SetProvidersResponse
-	56, // 62: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
-	46, // [46:63] is the sub-list for method output_type
-	29, // [29:46] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	13, // 14: wasmatrix.v1.RaiseFencesResponse.in_force:type_name -> wasmatrix.v1.Fence
+	18, // 15: wasmatrix.v1.GetGrantsResponse.grants:type_name -> wasmatrix.v1.GrantSet
+	49, // 16: wasmatrix.v1.GrantSet.capabilities:type_name -> wasmatrix.v1.Capability
+	18, // 17: wasmatrix.v1.SetGrantsRequest.sets:type_name -> wasmatrix.v1.GrantSet
+	50, // 18: wasmatrix.v1.PlacedProvider.provider:type_name -> wasmatrix.v1.Provider
+	21, // 19: wasmatrix.v1.PlacedProvider.hosts:type_name -> wasmatrix.v1.ProviderHost
+	22, // 20: wasmatrix.v1.SetProvidersRequest.providers:type_name -> wasmatrix.v1.PlacedProvider
+	0,  // 21: wasmatrix.v1.Order.kind:type_name -> wasmatrix.v1.OrderKind
+	18, // 22: wasmatrix.v1.Order.grants:type_name -> wasmatrix.v1.GrantSet
+	25, // 23: wasmatrix.v1.ExecuteRequest.orders:type_name -> wasmatrix.v1.Order
+	51, // 24: wasmatrix.v1.ExecuteRequest.specs:type_name -> wasmatrix.v1.InstanceSpec
+	1,  // 25: wasmatrix.v1.ListHoldingsResponse.holdings:type_name -> wasmatrix.v1.Holding
+	52, // 26: wasmatrix.v1.InvokeRequest.request:type_name -> wasmatrix.v1.InvokeInstanceRequest
+	53, // 27: wasmatrix.v1.InvokeResponse.response:type_name -> wasmatrix.v1.InvokeInstanceResponse
+	37, // 28: wasmatrix.v1.GetCrashDetailsResponse.details:type_name -> wasmatrix.v1.CrashDetail
+	54, // 29: wasmatrix.v1.GetUsageResponse.usage:type_name -> wasmatrix.v1.NodeUsage
+	2,  // 30: wasmatrix.v1.ControlService.Register:input_type -> wasmatrix.v1.RegisterRequest
+	5,  // 31: wasmatrix.v1.ControlService.Renew:input_type -> wasmatrix.v1.RenewRequest
+	8,  // 32: wasmatrix.v1.ControlService.ReportStatus:input_type -> wasmatrix.v1.ReportStatusRequest
+	11, // 33: wasmatrix.v1.ControlService.ReportDenials:input_type -> wasmatrix.v1.ReportDenialsRequest
+	14, // 34: wasmatrix.v1.ControlService.RaiseFences:input_type -> wasmatrix.v1.RaiseFencesRequest
+	16, // 35: wasmatrix.v1.ControlService.GetGrants:input_type -> wasmatrix.v1.GetGrantsRequest
+	26, // 36: wasmatrix.v1.NodeAgentService.Execute:input_type -> wasmatrix.v1.ExecuteRequest
+	28, // 37: wasmatrix.v1.NodeAgentService.Ping:input_type -> wasmatrix.v1.PingRequest
+	30, // 38: wasmatrix.v1.NodeAgentService.Attach:input_type -> wasmatrix.v1.AttachRequest
+	32, // 39: wasmatrix.v1.NodeAgentService.ListHoldings:input_type -> wasmatrix.v1.ListHoldingsRequest
+	34, // 40: wasmatrix.v1.NodeAgentService.Invoke:input_type -> wasmatrix.v1.InvokeRequest
+	36, // 41: wasmatrix.v1.NodeAgentService.GetCrashDetails:input_type -> wasmatrix.v1.GetCrashDetailsRequest
+	39, // 42: wasmatrix.v1.NodeAgentService.GetUsage:input_type -> wasmatrix.v1.GetUsageRequest
+	41, // 43: wasmatrix.v1.NodeAgentService.PrepareModule:input_type -> wasmatrix.v1.PrepareModuleRequest
+	19, // 44: wasmatrix.v1.NodeAgentService.SetGrants:input_type -> wasmatrix.v1.SetGrantsRequest
+	23, // 45: wasmatrix.v1.NodeAgentService.SetProviders:input_type -> wasmatrix.v1.SetProvidersRequest
+	55, // 46: wasmatrix.v1.NodeAgentService.Logs:input_type -> wasmatrix.v1.StreamLogsRequest
+	4,  // 47: wasmatrix.v1.ControlService.Register:output_type -> wasmatrix.v1.RegisterResponse
+	6,  // 48: wasmatrix.v1.ControlService.Renew:output_type -> wasmatrix.v1.RenewResponse
+	9,  // 49: wasmatrix.v1.ControlService.ReportStatus:output_type -> wasmatrix.v1.ReportStatusResponse
+	12, // 50: wasmatrix.v1.ControlService.ReportDenials:output_type -> wasmatrix.v1.ReportDenialsResponse
+	15, // 51: wasmatrix.v1.ControlService.RaiseFences:output_type -> wasmatrix.v1.RaiseFencesResponse
+	17, // 52: wasmatrix.v1.ControlService.GetGrants:output_type -> wasmatrix.v1.GetGrantsResponse
+	27, // 53: wasmatrix.v1.NodeAgentService.Execute:output_type -> wasmatrix.v1.ExecuteResponse
+	29, // 54: wasmatrix.v1.NodeAgentService.Ping:output_type -> wasmatrix.v1.PingResponse
+	31, // 55: wasmatrix.v1.NodeAgentService.Attach:output_type -> wasmatrix.v1.AttachResponse
+	33, // 56: wasmatrix.v1.NodeAgentService.ListHoldings:output_type -> wasmatrix.v1.ListHoldingsResponse
+	35, // 57: wasmatrix.v1.NodeAgentService.Invoke:output_type -> wasmatrix.v1.InvokeResponse
+	38, // 58: wasmatrix.v1.NodeAgentService.GetCrashDetails:output_type -> wasmatrix.v1.GetCrashDetailsResponse
+	40, // 59: wasmatrix.v1.NodeAgentService.GetUsage:output_type -> wasmatrix.v1.GetUsageResponse
+	42, // 60: wasmatrix.v1.NodeAgentService.PrepareModule:output_type -> wasmatrix.v1.PrepareModuleResponse
+	20, // 61: wasmatrix.v1.NodeAgentService.SetGrants:output_type -> wasmatrix.v1.SetGrantsResponse
+	24, // 62: wasmatrix.v1.NodeAgentService.SetProviders:output_type -> wasmatrix.v1.SetProvidersResponse
+	56, // 63: wasmatrix.v1.NodeAgentService.Logs:output_type -> wasmatrix.v1.StreamLogsResponse
+	47, // [47:64] is the sub-list for method output_type
+	30, // [30:47] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_wasmatrix_v1_control_proto_init() }

@@ -1059,6 +1059,7 @@ type RestartInstance struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
 	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	MinEpoch      uint64                 `protobuf:"varint,3,opt,name=min_epoch,json=minEpoch,proto3" json:"min_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1105,6 +1106,13 @@ func (x *RestartInstance) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *RestartInstance) GetMinEpoch() uint64 {
+	if x != nil {
+		return x.MinEpoch
+	}
+	return 0
 }
 
 type ApplyReports struct {
@@ -1906,10 +1914,11 @@ const file_wasmatrix_log_v1_command_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\x1a.wasmatrix.log.v1.StopItemR\x05items\"[\n" +
 	"\bStopItem\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x12\x1a\n" +
-	"\binstance\x18\x02 \x01(\tR\binstance\"b\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\"\x7f\n" +
 	"\x0fRestartInstance\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x12\x1a\n" +
-	"\binstance\x18\x02 \x01(\tR\binstance\"j\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1b\n" +
+	"\tmin_epoch\x18\x03 \x01(\x04R\bminEpoch\"j\n" +
 	"\fApplyReports\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x122\n" +
