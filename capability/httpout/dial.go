@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,11 +18,41 @@ import (
 // hop is one request of an exchange, of which redirects make several. Dials find
 // it in their context.
 type hop struct {
-	x      *exchange
-	served chan struct{} // closed when it has a connection
+	x *exchange
+
+	mu   sync.Mutex
+	has  bool          // a connection
+	done chan struct{} // closed when it has
 }
 
 type hopKey struct{}
+
+// wants is called when net/http begins to look for a connection, again where it
+// tries another than the first.
+func (h *hop) wants() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.has {
+		h.has, h.done = false, make(chan struct{})
+	}
+}
+
+func (h *hop) got() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.has {
+		h.has = true
+		close(h.done)
+	}
+}
+
+// served is closed when there is a connection, be it another than the one that
+// was to be made for it.
+func (h *hop) served() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.done
+}
 
 const (
 	maxAddresses = 8 // of one name that are tried
@@ -58,7 +89,7 @@ func (pl *pool) dial(ctx context.Context, addr string, secure *tls.Config) (net.
 	defer p.running.Done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(h.x.ctx, cancel)()
+	defer h.x.whenOver(cancel)()
 
 	if !p.alive() || !h.x.alive() {
 		return nil, errLapsed

@@ -51,9 +51,7 @@ type exchange struct {
 }
 
 func newExchange(p *Provider, s *capability.Scope, method string, to *target, h *header) *exchange {
-	x := &exchange{p: p, scope: s, method: method, to: to, header: h, done: make(chan struct{})}
-	x.body = newStream(func() bool { return p.alive() && x.alive() })
-	return x
+	return &exchange{p: p, scope: s, method: method, to: to, header: h, body: newStream(), done: make(chan struct{})}
 }
 
 func (x *exchange) begin(ctx context.Context, timeout time.Duration) {
@@ -65,8 +63,11 @@ func (x *exchange) begin(ctx context.Context, timeout time.Duration) {
 func (x *exchange) watch() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.unhook = context.AfterFunc(x.ctx, x.finish)
+	x.unhook = x.whenOver(x.finish)
 }
+
+// whenOver has f run when the context has ended, unless undone before.
+func (x *exchange) whenOver(f func()) (undo func() bool) { return context.AfterFunc(x.ctx, f) }
 
 // alive asks the scope alone.
 func (x *exchange) alive() bool { return x.scope.Alive == nil || x.scope.Alive() }

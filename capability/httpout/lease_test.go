@@ -66,13 +66,23 @@ func TestNothingIsSentAfterTheLease(t *testing.T) {
 // each write is to be preceded by a question of its own, so as many beginnings of
 // the request are seen as it has writes.
 func TestP23_HTTPStopsAtAnyMomentOfARequest(t *testing.T) {
+	t.Run("the process", func(t *testing.T) { stopAtAnyMoment(t, false) })
+	t.Run("the scope", func(t *testing.T) { stopAtAnyMoment(t, true) })
+}
+
+func stopAtAnyMoment(t *testing.T, ofScope bool) {
 	var beginnings []string
 	whole := ""
 	for n := int64(0); whole == ""; n++ {
 		s := record(t, "0\r\n\r\n", okay)
 		var asked atomic.Int64
-		p := open(t, nil, Options{Alive: func() bool { return asked.Add(1) <= n }})
-		r, err := do(t.Context(), p, scopeOf("a"), &capability.Request{Method: "POST", URL: "http://" + s.addr}, "one", "two")
+		alive := func() bool { return asked.Add(1) <= n }
+		scope, o := scopeOf("a"), Options{Alive: alive}
+		if ofScope {
+			scope.Alive, o.Alive = alive, nil
+		}
+		p := open(t, nil, o)
+		r, err := do(t.Context(), p, scope, &capability.Request{Method: "POST", URL: "http://" + s.addr}, "one", "two")
 		p.Close()
 		s.mu.Lock()
 		conns := s.conns
@@ -112,6 +122,11 @@ func TestP23_HTTPStopsAtAnyMomentOfARequest(t *testing.T) {
 // A write that waits for a slow server must not go on when the process was
 // paused meanwhile.
 func TestAWriteThatWaitsStopsWithTheLease(t *testing.T) {
+	t.Run("the process", func(t *testing.T) { stopInAWrite(t, false) })
+	t.Run("the scope", func(t *testing.T) { stopInAWrite(t, true) })
+}
+
+func stopInAWrite(t *testing.T, ofScope bool) {
 	read, total := make(chan struct{}), make(chan int64, 1)
 	startReading := sync.OnceFunc(func() { close(read) })
 	s := serveRaw(t, func(c net.Conn) {
@@ -121,11 +136,16 @@ func TestAWriteThatWaitsStopsWithTheLease(t *testing.T) {
 	})
 	t.Cleanup(startReading)
 	var asked, lapsed atomic.Int64
-	p := open(t, nil, Options{Alive: func() bool {
+	alive := func() bool {
 		asked.Add(1)
 		return lapsed.Load() == 0
-	}})
-	x := newExchange(p, scopeOf("a"), "GET", &target{}, &header{})
+	}
+	scope, o := scopeOf("a"), Options{Alive: alive}
+	if ofScope {
+		scope.Alive, o.Alive = alive, nil
+	}
+	p := open(t, nil, o)
+	x := newExchange(p, scope, "GET", &target{}, &header{})
 	x.begin(t.Context(), patience)
 	if err := p.join(x); err != nil {
 		t.Fatal(err)
@@ -160,7 +180,7 @@ func TestAWriteThatWaitsStopsWithTheLease(t *testing.T) {
 func TestNothingIsSentAfterTheLeaseByHTTP2(t *testing.T) {
 	var requests, bytes atomic.Int64
 	ended := make(chan error, 10)
-	s, roots := serveTLS(t, func(w http.ResponseWriter, r *http.Request) {
+	s, roots := serveTLS(t, func(_ http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		if r.Method != http.MethodPost {
 			return
@@ -198,6 +218,11 @@ func TestNothingIsSentAfterTheLeaseByHTTP2(t *testing.T) {
 	if requests.Load() != 2 || bytes.Load() != 5 {
 		t.Errorf("%d requests, %d bytes", requests.Load(), bytes.Load())
 	}
+	p.mu.Lock()
+	if len(p.pools) > 0 {
+		t.Error("connections of before the lapse may be used again")
+	}
+	p.mu.Unlock()
 	lapsed.Store(false)
 	mustGet(t, p, s.URL)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -148,15 +149,32 @@ func TestWhoWaitsForAConnectionGetsIt(t *testing.T) {
 			return len(p.waiting) == n
 		}
 	}
+	answer := func() {
+		t.Helper()
+		s.leave <- struct{}{}
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
 	go ask("a")
 	<-s.enter
-	go ask("b")
-	eventually(t, "b waits", waiting(1))
-	go ask("a") // gets the connection of the first, or waits as well
-	eventually(t, "both wait", waiting(2))
+	go ask("a")
+	eventually(t, "the second request waits", waiting(1))
+	answer()
+	<-s.enter
+	eventually(t, "it has the connection of the first, and waits for no other", waiting(0))
 	if n := s.conns.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
+	go ask("b")
+	eventually(t, "b waits", waiting(1))
+	answer()
+	<-s.enter // what is idle with a made room for b
+	go ask("a")
+	eventually(t, "a waits", waiting(1))
+	go ask("b")
+	eventually(t, "both wait", waiting(2))
+
 	// One who gives up is forgotten.
 	short := &capability.Request{Method: "GET", URL: s.URL + "/wait", Timeout: 50 * time.Millisecond}
 	_, err := do(t.Context(), p, scopeOf("c"), short)
@@ -166,10 +184,54 @@ func TestWhoWaitsForAConnectionGetsIt(t *testing.T) {
 	}
 	eventually(t, "c does not wait any more", waiting(2))
 	for range 3 {
-		s.leave <- struct{}{}
+		answer()
+	}
+}
+
+// Connections of HTTP/2 serve several requests, also those that had begun to
+// wait for one of their own.
+func TestWhoWaitsForAConnectionGetsItByHTTP2(t *testing.T) {
+	enter, leave := make(chan struct{}, 10), make(chan struct{})
+	s, roots := serveTLS(t, func(http.ResponseWriter, *http.Request) {
+		enter <- struct{}{}
+		<-leave
+	})
+	resolve := make(chan struct{})
+	p := open(t, map[string]string{"max_connections": "1", "timeout": "20s"}, Options{RootCAs: roots, Resolver: lookup(func(string) ([]netip.Addr, error) {
+		<-resolve
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	})})
+	results := make(chan error, 3)
+	ask := func(instance string) {
+		_, err := do(t.Context(), p, scopeOf(instance), &capability.Request{Method: "GET", URL: "https://example.com" + s.URL[strings.LastIndex(s.URL, ":"):]})
+		results <- err
+	}
+	waiting := func(n int) func() bool {
+		return func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.waiting) == n
+		}
+	}
+	go ask("a")
+	go ask("a")
+	eventually(t, "one resolves, one waits", waiting(1))
+	close(resolve)
+	<-enter
+	<-enter
+	eventually(t, "both have one connection", waiting(0))
+	go ask("b")
+	eventually(t, "b waits", waiting(1))
+	for range 2 {
+		leave <- struct{}{}
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
+	}
+	<-enter // what is idle with a made room for b
+	leave <- struct{}{}
+	if err := <-results; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -98,12 +98,6 @@ func (s *raw) text() string {
 	return s.received.String()
 }
 
-func (s *raw) size() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received.Len()
-}
-
 // over reports whether all connections that were made are closed, of at least n.
 func (s *raw) over(n int) bool {
 	s.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"sync"
 
 	"github.com/wasmatrix/wasmatrix/capability"
 )
@@ -105,12 +104,12 @@ func (x *exchange) redirect(at request, r *http.Response) (next request, ok bool
 
 // send makes one request.
 func (x *exchange) send(at request) (*http.Response, error) {
-	h := &hop{x: x, served: make(chan struct{})}
-	var once sync.Once
+	h := &hop{x: x, done: make(chan struct{})}
 	ctx := httptrace.WithClientTrace(context.WithValue(x.ctx, hopKey{}, h), &httptrace.ClientTrace{
+		GetConn: func(string) { h.wants() },
 		GotConn: func(httptrace.GotConnInfo) {
 			x.outset.Store(true)
-			once.Do(func() { close(h.served) })
+			h.got()
 		},
 	})
 	fields := at.fields.Clone()

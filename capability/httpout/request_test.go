@@ -226,3 +226,27 @@ func TestAnEarlyAnswerEndsTheBody(t *testing.T) {
 		t.Error("another response the second time")
 	}
 }
+
+func TestABodyMayWaitForTheServersConsent(t *testing.T) {
+	read := make(chan int, 10)
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		read <- len(body)
+	})
+	p := open(t, nil, Options{})
+	for path, status := range map[string]int{"/refuse": http.StatusForbidden, "/take": http.StatusOK} {
+		r := &capability.Request{Method: "PUT", URL: s.URL + path, Header: []capability.Field{{Name: "Expect", Value: "100-continue"}}}
+		got, err := do(t.Context(), p, scopeOf("a"), r, "some", "more")
+		if err != nil || got.Status != status {
+			t.Errorf("%s: %v %v", path, got, err)
+		}
+	}
+	if len(read) != 1 || <-read != 8 {
+		t.Error("the body was read otherwise")
+	}
+}

@@ -59,6 +59,7 @@ func (p *Provider) acquire(ctx context.Context, h *hop, addr string) error {
 		p.mu.Unlock()
 		return nil
 	}
+	served := h.served()
 	w := &waiter{addr: addr, granted: make(chan struct{})}
 	p.waiting = append(p.waiting, w)
 	var spare []*conn
@@ -84,7 +85,7 @@ func (p *Provider) acquire(ctx context.Context, h *hop, addr string) error {
 	select {
 	case <-w.granted:
 		return nil
-	case <-h.served:
+	case <-served:
 		err = errUnneeded
 	case <-ctx.Done():
 		err = context.Cause(ctx)

@@ -13,8 +13,6 @@ import (
 // to the first. So what it reads from is an attempt, of which there may be
 // several, one after the other, as long as nothing was read.
 type stream struct {
-	alive func() bool
-
 	mu    sync.Mutex
 	moved sync.Cond
 	piece []byte // what write has left to hand over
@@ -29,8 +27,8 @@ type stream struct {
 // errDiscard is over where the server has answered and does not want the rest.
 var errDiscard = errors.New("the rest of the body is not wanted")
 
-func newStream(alive func() bool) *stream {
-	s := &stream{alive: alive}
+func newStream() *stream {
+	s := &stream{}
 	s.moved.L = &s.mu
 	return s
 }
@@ -112,9 +110,6 @@ func (a *attempt) Read(p []byte) (int, error) {
 		case s.over != nil:
 			return 0, s.over
 		case len(s.piece) > 0:
-			if !s.alive() {
-				return 0, errLapsed
-			}
 			n := copy(p, s.piece)
 			s.piece, s.taken = s.piece[n:], true
 			if len(s.piece) == 0 {

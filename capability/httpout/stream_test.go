@@ -161,7 +161,7 @@ func TestStream(t *testing.T) {
 		in := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 50), 0, 20).Draw(t, "pieces")
 		sizes := rapid.SliceOfN(rapid.IntRange(1, 40), 1, 10).Draw(t, "reads")
 		retries := rapid.IntRange(0, 3).Draw(t, "attempts that read nothing")
-		s := newStream(func() bool { return true })
+		s := newStream()
 		var want []byte
 		for _, p := range in {
 			want = append(want, p...)
