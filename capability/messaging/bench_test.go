@@ -52,8 +52,7 @@ func BenchmarkDeliver(b *testing.B) {
 			cl := newCluster(b, servers).servers()
 			from, to := clientOf(b, cl[0]), clientOf(b, cl[len(cl)-1])
 			sub := subscribe(b, to, "bench.topic", "")
-			publish(b, from, "bench.topic", "")
-			receive(b, sub)
+			warm(b, from, sub)
 			took := make([]time.Duration, 0, b.N)
 			for b.Loop() {
 				began := time.Now()
@@ -77,6 +76,20 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
+// warm sends a message until it comes, since a client of one server is not told when
+// the others know, and drops what comes late.
+func warm(b *testing.B, from *messaging.Client, sub capability.Subscription) {
+	b.Helper()
+	eventually(b, "a message", func() bool {
+		publish(b, from, "bench.topic", "")
+		_, err := sub.Receive(past)
+		return err == nil
+	})
+	publish(b, from, "bench.topic", "last")
+	for string(receive(b, sub).Data) != "last" {
+	}
+}
+
 // BenchmarkRate measures how many messages of 128 bytes 64 publishers get to one
 // subscription, none dropped.
 func BenchmarkRate(b *testing.B) {
@@ -89,8 +102,7 @@ func BenchmarkRate(b *testing.B) {
 				Config:  config(b, "max_pending", "1000000", "max_pending_bytes", "1GiB"),
 			})
 			sub := subscribe(b, to, "bench.topic", "")
-			publish(b, from, "bench.topic", "")
-			receive(b, sub)
+			warm(b, from, sub)
 			var left atomic.Int64
 			left.Store(int64(b.N))
 			var wg sync.WaitGroup
