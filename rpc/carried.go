@@ -269,7 +269,7 @@ func (c *carried) subscribe(s *capability.Scope) (*api.CarryResponse, error) {
 	c.credits.Store(wire.DeliveryWindow)
 	c.answer(&api.CarryResponse{Part: &api.CarryResponse_Subscribed{Subscribed: &api.Subscribed{}}})
 	closing := sync.OnceValue(sub.Close)
-	defer closing()
+	defer func() { _ = closing() }()
 	if err := c.deliver(sub); err != nil {
 		return nil, err
 	}
@@ -288,7 +288,7 @@ func (c *carried) deliver(sub capability.Subscription) error {
 		}
 		m, err := sub.Receive(c.ctx)
 		if c.ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // this is how a subscription ends
 		}
 		if err != nil {
 			return err

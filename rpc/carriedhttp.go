@@ -29,7 +29,7 @@ func (c *carried) exchangeHTTP(s *capability.Scope) (*api.CarryResponse, error) 
 		return nil, err
 	}
 	closing := sync.OnceValue(x.Close)
-	defer closing()
+	defer func() { _ = closing() }()
 	// The end interrupts the part that is being done.
 	closed := make(chan struct{})
 	context.AfterFunc(c.ctx, func() {

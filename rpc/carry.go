@@ -36,11 +36,17 @@ func (s *carrying) Carry(ctx context.Context, stream *connect.BidiStream[api.Car
 		defer func() { x.batching = false }()
 		r.out.flush = x.flush
 		// Reading ends with the server, so that no more calls begin.
-		unread := context.AfterFunc(s.closing, func() { //nolint:contextcheck // the server's life, not the call's
+		unread := make(chan struct{})
+		stop := context.AfterFunc(s.closing, func() { //nolint:contextcheck // the server's life, not the call's
+			defer close(unread)
 			_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
 			r.endOpen()
 		})
-		defer unread()
+		defer func() {
+			if !stop() {
+				<-unread // it may not touch a request that was answered
+			}
+		}()
 	}
 	r.out.failed = cancel // who takes no answers wants no effects either
 	err := r.receive(stream)

@@ -79,7 +79,7 @@ func TestP17_RemoteEqualsLocal(t *testing.T) {
 	far := new(hostOf)
 	far.Store(newFakeHost())
 	_, carrier := carryCluster(t, far)
-	both := func(t *rapid.T) [2]reach {
+	both := func() [2]reach {
 		host := newFakeHost()
 		far.Store(host)
 		return [2]reach{local{newFakeHost()}, carrier}
@@ -99,7 +99,7 @@ func TestP17_RemoteEqualsLocal(t *testing.T) {
 		}
 	}
 	t.Run("kv", rapid.MakeCheck(func(t *rapid.T) {
-		ways := both(t)
+		ways := both()
 		key := rapid.OneOf(rapid.SampledFrom([]string{"a", "a/b", "a/c", "é", "", "scope"}), fails)
 		for range rapid.IntRange(1, 30).Draw(t, "calls") {
 			s, k := scope.Draw(t, "scope"), key.Draw(t, "key")
@@ -141,7 +141,7 @@ func TestP17_RemoteEqualsLocal(t *testing.T) {
 		}
 	}))
 	t.Run("http", rapid.MakeCheck(func(t *rapid.T) {
-		ways := both(t)
+		ways := both()
 		at := rapid.SampledFrom([]string{"", "write ", "response ", "read ", "close "}).Draw(t, "at")
 		req := &capability.Request{
 			Method: rapid.SampledFrom([]string{"GET", "POST"}).Draw(t, "method"), URL: "well",
@@ -200,7 +200,7 @@ func TestP17_RemoteEqualsLocal(t *testing.T) {
 		compare("close", func(x capability.Exchange) string { return said(x.Close(), "") })
 	}))
 	t.Run("messaging", rapid.MakeCheck(func(t *rapid.T) {
-		ways := both(t)
+		ways := both()
 		var subs [2]capability.Subscription
 		group := ""
 		if rapid.IntRange(0, 5).Draw(t, "fails") == 0 {

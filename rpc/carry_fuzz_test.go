@@ -1,13 +1,11 @@
 package rpc_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +19,6 @@ import (
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
-	"github.com/wasmatrix/wasmatrix/rpc/client"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
@@ -261,51 +258,4 @@ func FuzzCarry(f *testing.F) {
 			t.Errorf("another's call: %v", err)
 		}
 	})
-}
-
-// TestWhatIsNoCarrierIsNotBelieved: a carrier that is answered with anything else
-// fails its calls, and opens another stream for the next.
-func TestWhatIsNoCarrierIsNotBelieved(t *testing.T) {
-	envelope := func(flags byte, size uint32, b []byte) []byte {
-		return append(binary.BigEndian.AppendUint32([]byte{flags}, size), b...)
-	}
-	marshal := func(m *api.CarryResponse) []byte {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return envelope(0, uint32(len(b)), b)
-	}
-	piece := marshal(&api.CarryResponse{Call: 1, Part: &api.CarryResponse_HttpPiece{HttpPiece: &api.HTTPPiece{}}})
-	for name, answer := range map[string]func(http.ResponseWriter){
-		"status":     func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) },
-		"type":       func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/plain") },
-		"flags":      func(w http.ResponseWriter) { w.Write(envelope(1, 0, nil)) },
-		"size":       func(w http.ResponseWriter) { w.Write(envelope(0, 1<<30, nil)) },
-		"half":       func(w http.ResponseWriter) { w.Write(envelope(0, 100, []byte("half"))) },
-		"half large": func(w http.ResponseWriter) { w.Write(envelope(0, 1<<20, []byte("half"))) },
-		"nonsense":   func(w http.ResponseWriter) { w.Write(envelope(0, 3, []byte{0xff, 0xff, 0xff})) },
-		"no end":     func(w http.ResponseWriter) { w.Write(piece) },
-		"end":        func(w http.ResponseWriter) { w.Write(envelope(2, 2, []byte("{}"))) },
-		"bad end":    func(w http.ResponseWriter) { w.Write(envelope(2, 2, []byte("{]"))) },
-		"nothing":    func(http.ResponseWriter) {},
-	} {
-		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "application/connect+proto")
-				_, _ = io.ReadFull(r.Body, make([]byte, 5)) // a call has come
-				answer(w)
-			}))
-			srv.Config.Protocols = new(http.Protocols)
-			srv.Config.Protocols.SetUnencryptedHTTP2(true)
-			srv.Start()
-			defer srv.Close()
-			carrier := client.NewCarrier(newTransport(t), srv.Listener.Addr().String())
-			defer carrier.Close()
-			for range 2 {
-				_, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", bytes.Repeat([]byte("v"), 100), capability.SetOptions{})
-				wantCode(t, "set", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
-			}
-		})
-	}
 }

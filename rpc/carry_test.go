@@ -2,10 +2,8 @@ package rpc_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -233,141 +231,6 @@ func TestDeadlinesAreKeptAtTheOtherSide(t *testing.T) {
 	}
 	if err := sub.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// cutter dials, and cuts the connections that it made.
-type cutter struct {
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-func (c *cutter) transport(t testing.TB) *http.Transport {
-	rt := newTransport(t)
-	dial := rt.DialContext
-	rt.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err == nil {
-			c.mu.Lock()
-			c.conns = append(c.conns, conn)
-			c.mu.Unlock()
-		}
-		return conn, err
-	}
-	return rt
-}
-
-func (c *cutter) cut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.conns {
-		conn.Close()
-	}
-	c.conns = nil
-}
-
-func TestABrokenStreamIsOpenedAnew(t *testing.T) {
-	host := newFakeHost()
-	c, _ := carryCluster(t, host)
-	var wire cutter
-	carrier := client.NewCarrier(wire.transport(t), c.Servers[0].Addr)
-	defer carrier.Close()
-	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("m")); err != nil {
-		t.Fatal(err)
-	}
-	failed := make(chan error)
-	go func() {
-		_, err := carrier.KV().Set(t.Context(), scopeOf("i"), "block", nil, capability.SetOptions{})
-		failed <- err
-	}()
-	go func() {
-		_, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
-		if err == nil {
-			err = errors.New("opened")
-		}
-		failed <- err
-	}()
-	if err := <-failed; err.Error() != "opened" {
-		t.Fatal(err)
-	}
-	if err := host.await(wait(t), 4); err != nil {
-		t.Fatal(err)
-	}
-	wire.cut()
-	wantCode(t, "a write under way", <-failed, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
-	_, err = x.Response()
-	wantCode(t, "an exchange", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
-	if err := x.Close(); err != nil {
-		t.Errorf("closing what is gone: %v", err)
-	}
-	for range 2 { // the message may have come before
-		if _, err = sub.Receive(wait(t)); err != nil {
-			break
-		}
-	}
-	wantCode(t, "a subscription", err, wasmatrix.CodeProviderUnavailable, "")
-	if err := host.await(wait(t), 0); err != nil {
-		t.Errorf("the calls of a broken stream go on: %v", err)
-	}
-	if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{}); err != nil {
-		t.Errorf("after that: %v", err)
-	}
-	c.Servers[0].Stop()
-	var unreachable error
-	for range 2 { // the first may find the connection closing
-		_, unreachable = carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{})
-	}
-	wantCode(t, "a server that is gone", unreachable, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
-}
-
-// TestAServerThatEndsSaysSo: what has a bound of its own is carried to its end.
-func TestAServerThatEndsSaysSo(t *testing.T) {
-	host := newFakeHost()
-	host.slow = make(chan struct{})
-	c, carrier := carryCluster(t, host)
-	sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	got := make(chan error, 1)
-	go func() {
-		_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
-		got <- err
-	}()
-	if err := host.await(wait(t), 3); err != nil {
-		t.Fatal(err)
-	}
-	stopped := make(chan struct{})
-	go func() {
-		c.Servers[0].Stop()
-		close(stopped)
-	}()
-	_, err = sub.Receive(wait(t))
-	wantCode(t, "a subscription", err, wasmatrix.CodeProviderUnavailable, "")
-	for err = nil; err == nil; {
-		_, err = x.Write([]byte("x"))
-	}
-	wantCode(t, "an exchange", err, wasmatrix.CodeProviderUnavailable, "")
-	close(host.slow)
-	wantCode(t, "a call with a deadline", <-got, wasmatrix.CodeTimeout, "")
-	select {
-	case <-stopped:
-	case <-wait(t).Done():
-		t.Error("the server did not end")
 	}
 }
 

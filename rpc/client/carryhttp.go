@@ -16,7 +16,7 @@ type carriedHTTP struct{ carrier *Carrier }
 
 func (h carriedHTTP) Open(ctx context.Context, s *capability.Scope, r *capability.Request) (capability.Exchange, error) {
 	m := &api.CarryRequest{Part: &api.CarryRequest_HttpOpen{HttpOpen: wire.HTTPOpenTo(r)}}
-	call, _, err := h.carrier.open(ctx, m, s, 1)
+	call, err := h.carrier.open(ctx, m, s, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (m carriedMessaging) Publish(ctx context.Context, s *capability.Scope, topi
 
 func (m carriedMessaging) Subscribe(ctx context.Context, s *capability.Scope, topic, group string) (capability.Subscription, error) {
 	req := &api.CarryRequest{Part: &api.CarryRequest_Subscribe{Subscribe: &api.Subscribe{Topic: topic, Group: group}}}
-	call, _, err := m.carrier.open(ctx, req, s, wire.DeliveryWindow+1)
+	call, err := m.carrier.open(ctx, req, s, wire.DeliveryWindow+1)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +71,7 @@ func (s *carriedSubscription) take(m *api.CarryResponse) capability.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken++; s.taken >= wire.DeliveryWindow/2 {
-		more := &api.CarryRequest{Call: s.call.number, Part: &api.CarryRequest_Taken{Taken: &api.Taken{Messages: s.taken}}}
-		// The message is small and cannot fail but with the stream.
-		_, _, _ = s.call.stream.out.put(context.Background(), more, true)
+		s.call.stream.out.putNow(&api.CarryRequest{Call: s.call.number, Part: &api.CarryRequest_Taken{Taken: &api.Taken{Messages: s.taken}}})
 		s.taken = 0
 	}
 	return wire.DeliveryFrom(m.GetDelivery())

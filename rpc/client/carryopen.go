@@ -37,26 +37,25 @@ func (o *openCall) receive(m *api.CarryResponse) bool {
 }
 
 // open begins a call that has room for some messages that were not received yet,
-// and returns the first that comes. Ctx bounds this.
-func (c *Carrier) open(ctx context.Context, m *api.CarryRequest, s *capability.Scope, room int) (*openCall, *api.CarryResponse, error) {
-	stream, err := c.current()
+// and returns when the first comes, which says no more than that. Ctx bounds this.
+func (c *Carrier) open(ctx context.Context, m *api.CarryRequest, s *capability.Scope, room int) (*openCall, error) {
+	stream, err := c.current() //nolint:contextcheck // the stream outlives the call
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	o := &openCall{stream: stream, answers: make(chan *api.CarryResponse, room), ended: make(chan struct{})}
 	if o.number, err = stream.enterOpen(o); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	m.Call = o.number
 	if err := stream.first(ctx, m, s, &o.at); err != nil {
 		stream.drop(o)
-		return nil, nil, err
+		return nil, err
 	}
-	first, err := o.next(ctx)
-	if err != nil {
-		return nil, nil, err
+	if _, err := o.next(ctx); err != nil {
+		return nil, err
 	}
-	return o, first, nil
+	return o, nil
 }
 
 // drop forgets a call that did not begin.

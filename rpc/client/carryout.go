@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -60,11 +61,11 @@ func errNotText(err error) error {
 }
 
 // put encodes a message into the outbox and returns where it is among all bytes
-// that ever were. It waits while too much is in there, unless urgent. It reports
-// false once the outbox is closed.
-func (o *outbox) put(ctx context.Context, m proto.Message, urgent bool) (at int64, ok bool, err error) {
+// that ever were. It waits while too much is in there. It reports false once the
+// outbox is closed.
+func (o *outbox) put(ctx context.Context, m proto.Message) (at int64, ok bool, err error) {
 	o.mu.Lock()
-	for !urgent && len(o.buf)-o.read >= maxOutbox && !o.closed {
+	for len(o.buf)-o.read >= maxOutbox && !o.closed {
 		if o.room == nil {
 			o.room = make(chan struct{})
 		}
@@ -78,11 +79,25 @@ func (o *outbox) put(ctx context.Context, m proto.Message, urgent bool) (at int6
 		o.mu.Lock()
 	}
 	defer o.mu.Unlock()
+	return o.encode(m)
+}
+
+// putNow is put for a small message of a call under way. It does not wait, and can
+// fail only as the stream does, which ends the call.
+func (o *outbox) putNow(m proto.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, _, _ = o.encode(m)
+}
+
+// encode is the last of put. Call it with mu held.
+func (o *outbox) encode(m proto.Message) (at int64, ok bool, err error) {
 	if o.closed {
 		return 0, false, nil
 	}
 	start := len(o.buf)
-	buf := append(o.buf, make([]byte, envelopeSize)...)
+	buf := slices.Grow(o.buf, envelopeSize)[:start+envelopeSize]
+	buf[start] = 0
 	buf, err = proto.MarshalOptions{}.MarshalAppend(buf, m)
 	size := len(buf) - start - envelopeSize
 	switch {

@@ -294,7 +294,7 @@ func (s *carryStream) done(u *unaryCall, m *api.CarryResponse) (*api.CarryRespon
 
 // send queues a message. At, unless nil, becomes where it is in the outbox.
 func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, at *int64) error {
-	place, ok, err := s.out.put(ctx, m, false)
+	place, ok, err := s.out.put(ctx, m)
 	switch {
 	case err != nil:
 		return err
@@ -310,8 +310,7 @@ func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, at *int64) 
 
 // sendCancel ends a call at the other side, which confirms it.
 func (s *carryStream) sendCancel(number uint64) {
-	// The message is small and cannot fail but with the stream, which ends the call.
-	_, _, _ = s.out.put(context.Background(), &api.CarryRequest{Call: number, Part: &api.CarryRequest_Cancel{Cancel: &api.Cancel{}}}, true)
+	s.out.putNow(&api.CarryRequest{Call: number, Part: &api.CarryRequest_Cancel{Cancel: &api.Cancel{}}})
 }
 
 // endOfStream reads why a stream was ended.
