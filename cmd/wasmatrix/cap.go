@@ -155,7 +155,7 @@ A revocation stands when the wait for it has timed out.`,
 // confirmed, just that.
 func unconfirmed(err error, instance, id string) error {
 	e := wasmatrix.AsError(err)
-	if e.Code != wasmatrix.CodeTimeout || e.Details[wasmatrix.DetailOutcome] != wasmatrix.OutcomeCommitted {
+	if e.Details[wasmatrix.DetailOutcome] != wasmatrix.OutcomeCommitted {
 		return err
 	}
 	node := "its node"
