@@ -79,13 +79,15 @@ type Redis struct {
 
 var _ capability.KV = (*Redis)(nil)
 
-// NewRedis makes a provider of a configuration with a URL. It does not connect.
+// NewRedis makes a provider of a configuration with a URL. It does not connect. The
+// names of all keys begin with prefix, unless the URL has another: two clusters of
+// wasmatrix that share a Redis need different ones, or they take what is the
+// other's for garbage.
 //
 // Besides what go-redis knows, such as "pool_size", the URL may have "cluster=true"
-// or more addresses as "addr", for a cluster, and "prefix", which the names of all
-// keys begin with: "wasmatrix" by default. Two clusters of wasmatrix that share a
-// Redis need different ones. VALIDATION_ERROR where the URL is wrong.
-func NewRedis(conf wasmatrix.KVConfig) (*Redis, error) {
+// or more addresses as "addr", for a cluster, and "prefix". VALIDATION_ERROR where
+// the URL is wrong.
+func NewRedis(conf wasmatrix.KVConfig, prefix string) (*Redis, error) {
 	bad := func(why string) error {
 		// The URL may have a password in it, and so has what is said about it.
 		return wasmatrix.Errorf(wasmatrix.CodeValidation, "config url: %s", why).With(wasmatrix.DetailField, "config.url")
@@ -95,12 +97,11 @@ func NewRedis(conf wasmatrix.KVConfig) (*Redis, error) {
 		return nil, bad("not a URL")
 	}
 	q := u.Query()
-	prefix := "wasmatrix"
 	if q.Has("prefix") {
 		prefix = q.Get("prefix")
-		if err := wasmatrix.ValidateName("prefix", prefix); err != nil {
-			return nil, bad(err.Error())
-		}
+	}
+	if err := wasmatrix.ValidateName("prefix", prefix); err != nil {
+		return nil, bad(err.Error())
 	}
 	cluster := q.Get("cluster")
 	if cluster != "" && cluster != "true" && cluster != "false" {
@@ -288,7 +289,7 @@ func odd(a []string) error {
 	return wasmatrix.Errorf(wasmatrix.CodeInternal, "redis answered %q with %d more", a[0], len(a)-1).With(wasmatrix.DetailOutcome, wasmatrix.OutcomeUnknown)
 }
 
-// run runs a script and returns its answer, of at least one string. It returns
+// run runs a script and returns its answer, of at least one string. A read returns
 // when ctx has ended, and Close waits for what goes on then.
 func (r *Redis) run(ctx context.Context, s *capability.Scope, write bool, script *redis.Script, keys []string, args []any) ([]string, error) {
 	limit := redisMaxCall
@@ -328,6 +329,11 @@ func (r *Redis) run(ctx context.Context, s *capability.Scope, write bool, script
 		}
 		return got.answer, refusal(s, got.answer)
 	case <-ctx.Done():
+		if write {
+			// It is answered, or its connection given up, within redisTimeout. A revocation
+			// relies on it that nothing of a call that has ended comes after (I7).
+			<-done
+		}
 		return nil, r.failed(ctx, write, ctx.Err())
 	}
 }

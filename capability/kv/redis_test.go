@@ -98,7 +98,7 @@ var prefixes atomic.Int64
 func (s *redisServer) open(t *testing.T, conf wasmatrix.KVConfig, query string) *kv.Redis {
 	t.Helper()
 	conf.URL = fmt.Sprintf("redis://%s/?prefix=test%d%s", s.addr, prefixes.Add(1), query)
-	r, err := kv.NewRedis(conf)
+	r, err := kv.NewRedis(conf, "wasmatrix")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func TestRedisURLs(t *testing.T) {
 	} {
 		conf := defaults(t)
 		conf.URL = url
-		_, err := kv.NewRedis(conf)
+		_, err := kv.NewRedis(conf, "wasmatrix")
 		if wasmatrix.CodeOf(err) != wasmatrix.CodeValidation || wasmatrix.AsError(err).Details[wasmatrix.DetailField] != "config.url" {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -327,7 +327,7 @@ func TestRedisURLs(t *testing.T) {
 	for _, url := range []string{"rediss://user:pw@h:1/3?pool_size=4", "redis://h", "redis://h:1?addr=h2:1&addr=h3:1", "redis://h/?cluster=false"} {
 		conf := defaults(t)
 		conf.URL = url
-		r, err := kv.NewRedis(conf)
+		r, err := kv.NewRedis(conf, "wasmatrix")
 		if err != nil {
 			t.Errorf("%s: %v", url, err)
 			continue

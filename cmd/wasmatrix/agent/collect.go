@@ -44,7 +44,7 @@ func (s *server) collectFrom(ctx context.Context, p *wasmatrix.Provider) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, collectTimeout)
 	defer cancel()
-	r, err := kv.NewRedis(conf)
+	r, err := kv.NewRedis(conf, redisPrefix(s.machine.State().Cluster()))
 	if err != nil {
 		return err
 	}

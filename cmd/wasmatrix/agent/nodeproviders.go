@@ -78,7 +78,7 @@ func (m nodeProviders) KV(_ wasmatrix.ProviderID, c wasmatrix.KVConfig) (capabil
 	if c.URL == "" {
 		return m.embedded, func() {}, nil
 	}
-	r, err := kv.NewRedis(c)
+	r, err := kv.NewRedis(c, redisPrefix(m.control.Cluster()))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,6 +99,10 @@ func (m nodeProviders) Messaging(_ wasmatrix.ProviderID, c wasmatrix.MessagingCo
 	}
 	return p, func() { m.logError("closing a messaging provider", p.Close()) }, nil
 }
+
+// redisPrefix begins the names of a cluster's keys on a Redis, unless its URL has a
+// prefix.
+func redisPrefix(id wasmatrix.ClusterID) string { return "wasmatrix-" + string(id) }
 
 // openProviders makes the providers of this node. The node itself is made after
 // them: until it is, nothing is alive.

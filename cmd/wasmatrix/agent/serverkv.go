@@ -47,7 +47,7 @@ func embeddedKV(snap wasmatrix.Snapshot, id wasmatrix.ProviderID) (wasmatrix.KVC
 	case p.Type != wasmatrix.ProviderKV:
 		return wasmatrix.KVConfig{}, wasmatrix.Errorf(wasmatrix.CodePermissionDenied, "provider %q is of type %s", id, p.Type)
 	case p.Stopped:
-		return wasmatrix.KVConfig{}, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "provider %q is stopped", id)
+		return wasmatrix.KVConfig{}, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "provider %q is stopped", id).With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
 	}
 	conf, err := wasmatrix.KVConfigOf(p.Config)
 	if err == nil && conf.URL != "" {
@@ -57,12 +57,12 @@ func embeddedKV(snap wasmatrix.Snapshot, id wasmatrix.ProviderID) (wasmatrix.KVC
 }
 
 // fence raises epochs in kv for the dispatcher, here or at the server that leads
-// kv.
-func (s *server) fence(ctx context.Context, fences []wasmatrix.Fence) error {
-	err := kvFences{s}.Raise(ctx, fences)
+// kv, and returns those in force.
+func (s *server) fence(ctx context.Context, fences []wasmatrix.Fence) ([]wasmatrix.Fence, error) {
+	inForce, err := kvFences{s}.Raise(ctx, fences)
 	e := wasmatrix.AsError(err)
 	if e == nil || e.Code != wasmatrix.CodeNotLeader || e.Details[wasmatrix.DetailLeader] == "" {
-		return err
+		return inForce, err
 	}
 	return s.fences.Raise(ctx, e.Details[wasmatrix.DetailLeader], fences)
 }
@@ -70,13 +70,20 @@ func (s *server) fence(ctx context.Context, fences []wasmatrix.Fence) error {
 // kvFences raises epochs in kv where this server leads it.
 type kvFences struct{ *server }
 
-func (f kvFences) Raise(ctx context.Context, fences []wasmatrix.Fence) error {
+func (f kvFences) Raise(ctx context.Context, fences []wasmatrix.Fence) ([]wasmatrix.Fence, error) {
 	list := make([]store.Fence, len(fences))
 	for i, one := range fences {
 		list[i] = store.Fence(one)
 	}
-	_, err := f.kv.Fence(ctx, list)
-	return err
+	raised, err := f.kv.Fence(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	inForce := make([]wasmatrix.Fence, len(raised))
+	for i, one := range raised {
+		inForce[i] = wasmatrix.Fence(one)
+	}
+	return inForce, nil
 }
 
 // serverProviders are what a server carries out for nodes: the embedded kv.
