@@ -59,6 +59,9 @@ func (c *Client) Publish(ctx context.Context, scope *capability.Scope, topic str
 		select {
 		case <-r.done:
 		case <-ctx.Done():
+			// It is with the server, or its connection given up, within seconds. A revocation
+			// relies on it that nothing of a call that has ended comes after (I7).
+			<-r.done
 			return interrupted(ctx, wasmatrix.OutcomeUnknown)
 		}
 		if r.err != nil {
