@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -29,7 +30,7 @@ type Cell struct {
 func NewCell(tb TB) (*Cell, error) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("a network namespace needs the rights of root")
+		return nil, errors.New("a network namespace needs the rights of root")
 	}
 	// The subnet must be nobody else's: one that is taken fails to be added.
 	n := rand.IntN(250) + 1

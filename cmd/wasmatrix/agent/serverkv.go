@@ -34,6 +34,7 @@ func (s *server) newKV() *kv.Server {
 		Group: s.cluster.Group(kvGroup), Store: s.store,
 		Provider: func(id wasmatrix.ProviderID) (wasmatrix.KVConfig, error) { return embeddedKV(s.machine.State(), id) },
 		State:    replicatedState{s.machine}.Snapshot,
+		MaxBytes: int64(s.cfg.Server.KV.MaxBytes),
 		Logger:   s.log.Named(kvGroup),
 	})
 }

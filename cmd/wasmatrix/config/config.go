@@ -62,10 +62,16 @@ type Server struct {
 	Placement       string `hcl:"placement"` // spread or binpack
 	MaxModule       uint64 `hcl:"max_module,size"`
 
+	KV        KV        `hcl:"kv,block"`
 	Messaging Messaging `hcl:"messaging,block"`
 	Raft      Raft      `hcl:"raft,block"`
 	Autopilot Autopilot `hcl:"autopilot,block"`
 	Retention Retention `hcl:"retention,block"`
+}
+
+// KV configures the key-value store that servers embed.
+type KV struct {
+	MaxBytes uint64 `hcl:"max_bytes,size"` // of all namespaces together
 }
 
 // Messaging configures the messaging system that servers embed.
@@ -160,6 +166,7 @@ func Default() *Config {
 			LogStore:  "boltdb",
 			Placement: "spread",
 			MaxModule: wasmatrix.DefaultMaxModule,
+			KV:        KV{MaxBytes: 2 << 30},
 			Messaging: Messaging{Enabled: true},
 			Raft: Raft{
 				Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 300 * time.Millisecond,

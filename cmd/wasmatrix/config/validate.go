@@ -133,6 +133,7 @@ func (k *checker) server() {
 	k.oneOf("server.log_store", s.LogStore, "boltdb", "wal")
 	k.oneOf("server.placement", s.Placement, "spread", "binpack")
 	k.size("server.max_module", s.MaxModule, 64<<10, maxModule)
+	k.size("server.kv.max_bytes", s.KV.MaxBytes, 1<<20, 1<<50)
 
 	// The least values are those that hashicorp/raft accepts.
 	const least = 5 * time.Millisecond
