@@ -296,16 +296,21 @@ func TestFencesAreRaisedHere(t *testing.T) {
 	c := newCluster(t, 2, func(cfg *rpc.Config) { cfg.Fences = fences{cfg.Leadership, raised} })
 	f := client.NewFences(newTransport(t))
 	begun := time.Now()
-	err := f.Raise(t.Context(), c.Servers[1].Addr, []wasmatrix.Fence{{Instance: "i", Incarnation: 1, Epoch: 2}})
+	_, err := f.Raise(t.Context(), c.Servers[1].Addr, []wasmatrix.Fence{{Instance: "i", Incarnation: 1, Epoch: 2}})
 	wantCode(t, "at the other server", err, wasmatrix.CodeNotLeader, "")
 	if took := time.Since(begun); took > time.Second {
 		t.Errorf("it took %s to say so", took)
 	}
-	if err := f.Raise(t.Context(), c.Servers[0].Addr, []wasmatrix.Fence{{Instance: "i", Incarnation: 1, Epoch: 2}}); err != nil {
+	asked := []wasmatrix.Fence{{Instance: "i", Incarnation: 1, Epoch: 2}, {Instance: "k", Incarnation: 3, Epoch: 4}}
+	inForce, err := f.Raise(t.Context(), c.Servers[0].Addr, asked)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := <-raised; len(got) != 1 || got[0] != (wasmatrix.Fence{Instance: "i", Incarnation: 1, Epoch: 2}) || len(raised) != 0 {
+	if got := <-raised; !slices.Equal(got, asked) || len(raised) != 0 {
 		t.Errorf("raised %v", got)
+	}
+	if want := []wasmatrix.Fence{asked[0], {Instance: "k", Incarnation: 3, Epoch: 5}}; !slices.Equal(inForce, want) {
+		t.Errorf("in force are %v, want %v", inForce, want)
 	}
 }
 
@@ -314,10 +319,14 @@ type fences struct {
 	raised chan []wasmatrix.Fence
 }
 
-func (f fences) Raise(_ context.Context, list []wasmatrix.Fence) error {
+func (f fences) Raise(_ context.Context, list []wasmatrix.Fence) ([]wasmatrix.Fence, error) {
 	if _, self, _ := f.Leader(); !self {
-		return wasmatrix.Errorf(wasmatrix.CodeNotLeader, "not here")
+		return nil, wasmatrix.Errorf(wasmatrix.CodeNotLeader, "not here")
 	}
 	f.raised <- list
-	return nil
+	higher := slices.Clone(list) // the first is in force as asked for, the next is higher by one
+	for n := range higher {
+		higher[n].Epoch += uint64(n)
+	}
+	return higher, nil
 }

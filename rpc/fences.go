@@ -10,9 +10,10 @@ import (
 
 // Fences has the embedded kv refuse the calls of older epochs.
 type Fences interface {
-	// Raise returns when that holds. Where this server does not lead kv it fails with
-	// NOT_LEADER.
-	Raise(context.Context, []wasmatrix.Fence) error
+	// Raise returns when that holds, with the fences in force in the order of those
+	// given: one that was higher already stays so. Where this server does not lead kv
+	// it fails with NOT_LEADER.
+	Raise(context.Context, []wasmatrix.Fence) (inForce []wasmatrix.Fence, err error)
 }
 
 // maxFences bounds one request.
@@ -25,8 +26,9 @@ func (c *control) RaiseFences(ctx context.Context, m *api.RaiseFencesRequest) (*
 	if c.cfg.Fences == nil {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "this server has no kv")
 	}
-	if err := c.cfg.Fences.Raise(ctx, wire.FencesFrom(m)); err != nil {
+	inForce, err := c.cfg.Fences.Raise(ctx, wire.FencesFrom(m.GetFences()))
+	if err != nil {
 		return nil, err
 	}
-	return &api.RaiseFencesResponse{}, nil
+	return &api.RaiseFencesResponse{InForce: wire.FencesTo(inForce)}, nil
 }

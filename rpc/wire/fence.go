@@ -6,18 +6,18 @@ import (
 )
 
 // FencesTo converts fences.
-func FencesTo(fences []wasmatrix.Fence) *api.RaiseFencesRequest {
-	m := &api.RaiseFencesRequest{Fences: make([]*api.Fence, len(fences))}
+func FencesTo(fences []wasmatrix.Fence) []*api.Fence {
+	m := make([]*api.Fence, len(fences))
 	for i, f := range fences {
-		m.Fences[i] = &api.Fence{InstanceId: string(f.Instance), Incarnation: f.Incarnation, Epoch: f.Epoch}
+		m[i] = &api.Fence{InstanceId: string(f.Instance), Incarnation: f.Incarnation, Epoch: f.Epoch}
 	}
 	return m
 }
 
 // FencesFrom converts back.
-func FencesFrom(m *api.RaiseFencesRequest) []wasmatrix.Fence {
-	fences := make([]wasmatrix.Fence, len(m.GetFences()))
-	for i, f := range m.GetFences() {
+func FencesFrom(m []*api.Fence) []wasmatrix.Fence {
+	fences := make([]wasmatrix.Fence, len(m))
+	for i, f := range m {
 		fences[i] = wasmatrix.Fence{Instance: wasmatrix.InstanceID(f.GetInstanceId()), Incarnation: f.GetIncarnation(), Epoch: f.GetEpoch()}
 	}
 	return fences

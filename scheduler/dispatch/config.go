@@ -60,9 +60,12 @@ type Config struct {
 	Logger hclog.Logger // default: discards
 
 	// Fence raises the lowest epochs whose calls the kv store accepts, and returns
-	// once that holds everywhere. It is called before an exclusive instance begins
-	// anew. nil does without.
-	Fence func(ctx context.Context, fences []wasmatrix.Fence) error
+	// once that holds everywhere. The answer has those in force in the order of those
+	// given: one that was higher already stays so, as it is where the state was
+	// restored to an earlier one; the instance begins anew above it then. It is called
+	// before an exclusive instance begins anew, and once in a term for all that are
+	// older than the term. nil does without.
+	Fence func(ctx context.Context, fences []wasmatrix.Fence) (inForce []wasmatrix.Fence, err error)
 
 	// LeaseTTL is how long a node holds its lease without renewing it; default
 	// 3 s. LeaseMargin is added where an exclusive instance is to be placed
@@ -143,6 +146,7 @@ const (
 	maxGrantBatch  = 512     // sets in one SetGrants, of maxPushBytes too
 	maxFenceBatch  = 1024    // fences in one call
 	maxFenced      = 100_000 // fences that are remembered to be in force
+	maxOutrunning  = 64      // RestartInstance commands under way at once for fences that are in force
 	maxDenialBatch = 64      // denials in one RecordDenials, as many as it takes
 	maxReplans     = 4       // plans of one start request that lose a race for capacity
 	collectLimit   = 1000    // records of each kind in one CollectGarbage

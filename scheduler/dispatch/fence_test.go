@@ -20,20 +20,44 @@ type store struct {
 	failing bool
 	calls   int
 	raised  []wasmatrix.Fence
+	inForce map[wasmatrix.InstanceID]wasmatrix.Fence
+	// answering, where it is set, may change what is answered; it is called without mu.
+	answering func(inForce []wasmatrix.Fence) []wasmatrix.Fence
 }
 
-func (s *store) fence(ctx context.Context, fences []wasmatrix.Fence) error {
+func (s *store) fence(ctx context.Context, fences []wasmatrix.Fence) ([]wasmatrix.Fence, error) {
 	if !pause(ctx, time.Millisecond) {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.calls++
 	if s.failing {
-		return errors.New("no leader")
+		s.mu.Unlock()
+		return nil, errors.New("no leader")
+	}
+	if s.inForce == nil {
+		s.inForce = make(map[wasmatrix.InstanceID]wasmatrix.Fence)
 	}
 	s.raised = append(s.raised, fences...)
-	return nil
+	answer := make([]wasmatrix.Fence, len(fences))
+	for n, f := range fences {
+		if now := s.inForce[f.Instance]; now.Incarnation != f.Incarnation || now.Epoch < f.Epoch {
+			s.inForce[f.Instance] = f
+		}
+		answer[n] = s.inForce[f.Instance]
+	}
+	answering := s.answering
+	s.mu.Unlock()
+	if answering != nil {
+		answer = answering(answer)
+	}
+	return answer, nil
+}
+
+func (s *store) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 func (s *store) count(id wasmatrix.InstanceID, epoch uint64) int {

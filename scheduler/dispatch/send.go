@@ -162,7 +162,7 @@ func (l *link) compose(snap wasmatrix.Snapshot, node *wasmatrix.Node, batch []di
 		case !ok || i.Node != node.ID || !i.Status.OnNode():
 		case i.StopRequested:
 			orders = append(orders, wasmatrix.Order{Kind: wasmatrix.OrderStop, Instance: i.ID, Epoch: i.Epoch})
-		case !l.t.mayBegin(i, l):
+		case !l.t.mayBegin(i):
 			// It is directed again once it may.
 		default:
 			grants := wasmatrix.GrantsOf(snap, i)

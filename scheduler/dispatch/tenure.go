@@ -19,6 +19,7 @@ type tenure struct {
 	log   hclog.Logger
 	ctx   context.Context // of the term
 	began time.Time
+	found uint64          // index of the state as the term found it: records of later ones were made within the term
 	// restored says that the state was replaced within the term, by one that may be
 	// of any time before: nodes hold what it does not know, its epochs may have been
 	// used, and its indexes may be below those that nodes were told.
@@ -61,6 +62,7 @@ func newTenure(ctx context.Context, cfg Config, term uint64, restored bool) *ten
 	}
 	t.changed = cfg.State.Changed()
 	t.initial = cfg.State.Snapshot()
+	t.found = t.initial.Index()
 	for n := range t.initial.Nodes() {
 		t.links[n.ID] = newLink(t, n.ID, n)
 	}
@@ -82,6 +84,7 @@ func (t *tenure) run() {
 	t.spawn(t.remind)
 	t.spawn(t.collect)
 	t.spawn(t.fence)
+	t.spawn(t.review)
 	t.sweep(t.initial)
 	t.initial = nil
 	t.watch(t.changed, cursor)
