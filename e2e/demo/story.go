@@ -39,6 +39,7 @@ func (d *demo) run(ctx context.Context) error {
 	d.say("building the guests with Go for wasip1 (gojq is a public program)")
 	hello := harness.Guest(d.tb, "hello")
 	ticker := harness.Guest(d.tb, "ticker")
+	counter := harness.Guest(d.tb, "counter")
 	gojq := harness.PublicGuest(d.tb, "gojq", "github.com/itchyny/gojq/cmd/gojq")
 	reactor := filepath.Join(harness.Root(d.tb), "examples", "reactor", "reactor.wasm")
 
@@ -53,13 +54,19 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.longRunning(ctx, ticker); err != nil {
 		return err
 	}
+	if err := d.counters(ctx, counter); err != nil {
+		return err
+	}
 	began = time.Now()
 	digest, err := harness.Push(ctx, d.client, reactor)
 	if err != nil {
 		return err
 	}
 	d.took(began, "reactor (C, %s) on a majority of disks", digest[:19])
-	return d.kills(ctx, digest)
+	if err := d.kills(ctx, digest); err != nil {
+		return err
+	}
+	return d.counted(ctx)
 }
 
 // commands runs programs to their end and checks what they printed.
