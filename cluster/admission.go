@@ -204,6 +204,7 @@ func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
 	if err := c.control.lead(ctx); err != nil {
 		return nil, err
 	}
+	c.heard(req.From)
 	name := nameOf(req.From)
 	own := c.identity.Cluster()
 	switch {
@@ -239,6 +240,14 @@ func (c *Cluster) admit(ctx context.Context, req *request) (*response, error) {
 		return nil, err
 	}
 	return &response{Member: true}, nil
+}
+
+// heard notes that a server is there. Who comes back after it was removed as dead
+// would otherwise be removed again for its silence before.
+func (c *Cluster) heard(id wasmatrix.ServerID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastAnswer[id] = answered{at: time.Now(), stats: c.lastAnswer[id].stats}
 }
 
 // wasExpelled reports whether an operator removed this very process. It may

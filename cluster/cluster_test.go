@@ -524,13 +524,19 @@ func TestOpenRefuses(t *testing.T) {
 		code   wasmatrix.Code
 		says   string
 	}{
-		"a bad name":             {func(c *Config) { c.Name = "a/b" }, wasmatrix.CodeInvalidRequest, "server name"},
-		"no directory":           {func(c *Config) { c.DataDir = "" }, wasmatrix.CodeInvalidRequest, "data directory"},
-		"negative expectations":  {func(c *Config) { c.BootstrapExpect = -1 }, wasmatrix.CodeInvalidRequest, "bootstrap_expect"},
-		"a directory in use":     {func(c *Config) { c.DataDir, c.Name = a.cfg.DataDir, "a" }, wasmatrix.CodeConflict, ""},
-		"a raft port in use":     {func(c *Config) { c.RaftPort = a.cfg.RaftPort }, wasmatrix.CodeConflict, "already in use"},
-		"a gossip port in use":   {func(c *Config) { c.GossipPort = a.cfg.GossipPort }, wasmatrix.CodeConflict, "already in use"},
-		"an unknown log store":   {func(c *Config) { c.LogStore = "tape" }, wasmatrix.CodeValidation, "tape"},
+		"a bad name":            {func(c *Config) { c.Name = "a/b" }, wasmatrix.CodeInvalidRequest, "server name"},
+		"no directory":          {func(c *Config) { c.DataDir = "" }, wasmatrix.CodeInvalidRequest, "data directory"},
+		"negative expectations": {func(c *Config) { c.BootstrapExpect = -1 }, wasmatrix.CodeInvalidRequest, "bootstrap_expect"},
+		"a directory in use":    {func(c *Config) { c.DataDir, c.Name = a.cfg.DataDir, "a" }, wasmatrix.CodeConflict, ""},
+		"a raft port in use":    {func(c *Config) { c.RaftPort = a.cfg.RaftPort }, wasmatrix.CodeConflict, "already in use"},
+		"a gossip port in use":  {func(c *Config) { c.GossipPort = a.cfg.GossipPort }, wasmatrix.CodeConflict, "already in use"},
+		"an unknown log store":  {func(c *Config) { c.LogStore = "tape" }, wasmatrix.CodeValidation, "tape"},
+		"two groups of one name": {func(c *Config) {
+			c.Groups = []GroupConfig{{Name: "kv", Machine: newWords()}, {Name: "kv", Machine: newWords()}}
+		}, wasmatrix.CodeInternal, "two groups are named kv"},
+		"a second control group": {func(c *Config) { c.Groups = []GroupConfig{{Name: "control", Machine: newWords()}} }, wasmatrix.CodeInternal, "two groups are named control"},
+		"a group without a name": {func(c *Config) { c.Groups = []GroupConfig{{Machine: newWords()}} }, wasmatrix.CodeInvalidRequest, "group name"},
+		"a group of no machine":  {func(c *Config) { c.Groups = []GroupConfig{{Name: "kv"}} }, wasmatrix.CodeInternal, "group kv has no state machine"},
 		"tags that are too long": {func(c *Config) { c.Version = strings.Repeat("v", 600) }, wasmatrix.CodeValidation, "512"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -468,19 +468,27 @@ func TestVotersDoNotChangeWhileNothingIsClear(t *testing.T) {
 
 	w = scripted(t, 3)
 	a = w.elects("abc")
-	w.before = func(_ wasmatrix.ServerID, req request) {
-		if req.Op == opAccept {
-			w.reach("a") // the first to get it is the only one
+	accepts := func(names string) {
+		asked := w.ask
+		w.proposers[a].ask = func(_ context.Context, servers []Server, req request) map[wasmatrix.ServerID]answer {
+			if req.Op == opAccept {
+				w.reach(names)
+			}
+			return asked(a, servers, req)
 		}
 	}
+	accepts("c")
 	if chosen, err := w.settles(a); chosen != nil || err == nil {
 		t.Fatalf("one of three chose %v, %v", chosen, err)
 	}
-	w.before = nil
-	w.reach("d")
-	if w.removes(a, "b") || w.adds(a, "d") {
-		t.Error("the voters changed while a proposal was under way")
+	accepts("")
+	for _, change := range []func() bool{func() bool { return w.removes(a, "c") }, func() bool { return w.adds(a, "d") }} {
+		w.reach("abd") // nobody there has accepted it
+		if change() {
+			t.Error("the voters changed while a proposal was under way")
+		}
 	}
+	accepts("abc")
 	w.reach("abc")
 	if chosen, err := w.settles(a); chosen == nil || err != nil {
 		t.Errorf("the proposal came to nothing: %v", err)

@@ -238,6 +238,10 @@ func (h *HostedGroup) checkRemoval(ctx context.Context, target wasmatrix.ServerI
 // knows it. It is for the leader. Naming the leader itself changes nothing.
 // COMMUNICATION_FAILURE where another than the one named was elected.
 func (h *HostedGroup) TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error) {
+	g, err := h.asked()
+	if err != nil {
+		return "", err
+	}
 	self := h.c.identity.Server()
 	before := h.Leader()
 	if !before.Self {
@@ -256,7 +260,7 @@ func (h *HostedGroup) TransferLeadership(ctx context.Context, idOrName string) (
 		}
 		target = s.ID
 	}
-	if err := h.group.TransferLeadership(ctx, target); err != nil {
+	if err := g.TransferLeadership(ctx, target); err != nil {
 		return "", h.hint(err)
 	}
 	ticker := time.NewTicker(retryPause / 5)

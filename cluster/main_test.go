@@ -46,6 +46,9 @@ func (w *words) Apply(_ uint64, cmd []byte) any {
 		w.name(wasmatrix.ClusterID(id))
 		return w.cluster
 	}
+	if string(cmd) == "panic" {
+		panic("as asked")
+	}
 	if string(cmd) == "refuse" {
 		return wasmatrix.Errorf(wasmatrix.CodeValidation, "refused")
 	}
@@ -300,15 +303,21 @@ func holds(t *testing.T, word string, servers ...*testServer) {
 // non-voter.
 func configuration(t *testing.T, s *testServer, want string) {
 	t.Helper()
+	configurationOf(t, s, s.control, want)
+}
+
+// configurationOf is configuration of one of the server's groups.
+func configurationOf(t *testing.T, s *testServer, h *HostedGroup, want string) {
+	t.Helper()
 	got := ""
 	defer func() {
 		if t.Failed() {
-			t.Logf("%s sees %q", s.cfg.Name, got)
+			t.Logf("%s sees %q in group %s", s.cfg.Name, got, h.conf.Name)
 		}
 	}()
-	eventually(t, s.cfg.Name+" sees the configuration "+want, func() bool {
+	eventually(t, s.cfg.Name+" sees the configuration "+want+" of group "+h.conf.Name, func() bool {
 		var names []string
-		for _, p := range s.control.Servers() {
+		for _, p := range h.Servers() {
 			name := nameOf(p.ID)
 			if !p.Voter {
 				name += "*"
