@@ -104,6 +104,10 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}); err != nil {
 		return nil, err
 	}
+	peers, err := c.operatorsPeers()
+	if err != nil {
+		return nil, err
+	}
 	if err := c.control.start(nil); err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		return nil, err
 	}
 	for _, h := range c.hosted {
-		if err := h.resume(); err != nil {
+		if err := h.resume(peers); err != nil {
 			return nil, err
 		}
 	}

@@ -232,6 +232,9 @@ func TestLostMajority(t *testing.T) {
 	load := harness.NewLoad(cl, digest, "job")
 	background(t, load, 2, 10)()
 	c.AssertRunningOnce(cl, load.IDs())
+	p := startProbe(t, c, cl, "p", always, withCaps(everythingGranted("kept")...))
+	p.must(t, probeRequest{Op: "kv.set", Cap: "kv", Key: "0", Value: "kept"}, 0)
+	assertSameKV(t, c)
 	c.AssertSameState() // so that the survivor has it all
 	id := clusterOf(t, c, c.Servers[0])
 
@@ -276,6 +279,11 @@ func TestLostMajority(t *testing.T) {
 	}
 	cl = c.Client()
 	c.AssertRunningOnce(cl, load.IDs())
+	p.cl = cl
+	awaitAnswer(t, p)
+	if r := p.must(t, probeRequest{Op: "kv.get", Cap: "kv", Key: "0"}, 0); r.Value != "kept" {
+		t.Errorf("of kv the survivor has %q", r.Value)
+	}
 	for range 2 {
 		s := c.AddServer()
 		s.Start()
@@ -285,6 +293,7 @@ func TestLostMajority(t *testing.T) {
 	more := harness.NewLoad(c.Client(), digest, "more")
 	background(t, more, 2, 10)()
 	c.AssertRunningOnce(cl, append(load.IDs(), more.IDs()...))
+	assertSameKV(t, c)
 	if st, err := cl.Cluster.GetStatus(t.Context(), &api.GetStatusRequest{}); err != nil || st.GetFailureTolerance() != 1 {
 		t.Errorf("status %v, %v", st, err)
 	}

@@ -12,18 +12,18 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// peersFile, put into a group's directory by an operator while the server is
+// PeersFile, put into a group's directory by an operator while the server is
 // stopped, names the servers that the group is to consist of from now on. It
 // is how a group that lost its majority for good goes on with what one survivor
 // has; what only the others had acknowledged is lost. The file is a JSON list
 // of objects with id, address and non_voter. It is removed once it is in force.
-const peersFile = "peers.json"
+const PeersFile = "peers.json"
 
 // recoverFrom makes the group that of the peers file, if there is one. The
 // machine is left with a state that raft replaces when it starts, from the
 // snapshot that this makes.
 func (g *Group) recoverFrom(logs raft.LogStore, conf *raft.Config) error {
-	path := filepath.Join(g.conf.Dir, peersFile)
+	path := filepath.Join(g.conf.Dir, PeersFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -24,7 +24,7 @@ func TestRecoverFromLostMajority(t *testing.T) {
 			p.stop()
 		}
 
-		path := filepath.Join(survivor.conf.Dir, peersFile)
+		path := filepath.Join(survivor.conf.Dir, PeersFile)
 		write := func(id wasmatrix.ServerID) {
 			body := fmt.Sprintf(`[{"id": %q, "address": %q, "non_voter": false}]`, id, survivor.bind)
 			if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
