@@ -60,6 +60,10 @@ func (s *store) set(f func()) {
 	f()
 }
 
+func (s *store) during(answering func(inForce []wasmatrix.Fence) []wasmatrix.Fence) {
+	s.set(func() { s.answering = answering })
+}
+
 func (s *store) count(id wasmatrix.InstanceID, epoch uint64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

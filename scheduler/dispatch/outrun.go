@@ -52,12 +52,10 @@ func (t *tenure) restartAbove(ctx context.Context, o overtaken) error {
 	case "":
 		t.log.Warn("kv refuses the epoch of an instance, which begins anew above it", "instance", o.Instance, "epoch", o.Epoch, "fence", o.inForce)
 		return nil
-	case wasmatrix.CodeInstanceNotFound, wasmatrix.CodeRestartPolicyViolation:
-		return nil // it has ended, or is about to
 	case wasmatrix.CodeInvalidRequest:
 		t.log.Error("kv refuses all epochs of an instance", "instance", o.Instance, "epoch", o.Epoch, "fence", o.inForce, "error", err)
 		return nil
-	default:
+	default: // also where it has ended, or is to stop, which the next try sees
 		return err
 	}
 }

@@ -146,13 +146,19 @@ func TestReviewLeavesAlone(t *testing.T) {
 		young := w.mustStart(item("young", 1, w.spec(exclusive)))[0]
 		w.await("it runs", w.running(young))
 		time.Sleep(3 * time.Second)
-		calls, orders := kv.calls, nodes[0].orders
-		time.Sleep(time.Minute)
-		if kv.calls != calls+1 || kv.count(old[0], 4) != 2 || kv.count(old[1], 1) != 1 || kv.count(old[2], 1)+kv.count(young, 1) != 0 {
-			t.Errorf("after %d calls there were %d, in all of %v", calls, kv.calls, kv.raised)
+		heard := func() (calls, orders int) {
+			kv.set(func() { calls = kv.calls })
+			nodes[0].set(func() { orders = nodes[0].orders })
+			return calls, orders
 		}
-		if nodes[0].orders != orders {
-			t.Errorf("the node was told %d more things", nodes[0].orders-orders)
+		calls, orders := heard()
+		time.Sleep(time.Minute)
+		moreCalls, moreOrders := heard()
+		if moreCalls != calls+1 || kv.count(old[0], 4) != 2 || kv.count(old[1], 1) != 1 || kv.count(old[2], 1)+kv.count(young, 1) != 0 {
+			t.Errorf("after %d calls there were %d", calls, moreCalls)
+		}
+		if moreOrders != orders {
+			t.Errorf("the node was told %d more things", moreOrders-orders)
 		}
 		if i, _ := w.state().Instance(old[0]); i.Epoch != 4 {
 			t.Errorf("it is in epoch %d", i.Epoch)
@@ -184,13 +190,13 @@ func TestOutrunWithALostAnswer(t *testing.T) {
 		x := behindAFence(w, kv, 7, 1)[0]
 		_, last := w.state().FactRange()
 		lost := false
-		kv.answering = func(inForce []wasmatrix.Fence) []wasmatrix.Fence {
+		kv.during(func(inForce []wasmatrix.Fence) []wasmatrix.Fence {
 			if !lost {
 				lost = true
 				w.set(func() { w.loseNext = 1 })
 			}
 			return inForce
-		}
+		})
 		if _, err := w.d().Restart(t.Context(), request("r"), x); err != nil {
 			t.Fatal(err)
 		}
@@ -252,13 +258,13 @@ func TestOutrunLosesRaces(t *testing.T) {
 				x := behindAFence(w, kv, 7, 1)[0]
 				_, last := w.state().FactRange()
 				met := false
-				kv.answering = func(inForce []wasmatrix.Fence) []wasmatrix.Fence {
+				kv.during(func(inForce []wasmatrix.Fence) []wasmatrix.Fence {
 					if !met {
 						met = true
 						meanwhile(t, w, nodes[0], x)
 					}
 					return inForce
-				}
+				})
 				if _, err := w.d().Restart(t.Context(), request("r"), x); err != nil {
 					t.Fatal(err)
 				}
@@ -358,9 +364,38 @@ func TestAnswersOfKVAreHeldToTheQuestion(t *testing.T) {
 				if i, _ := w.state().Instance(x); i.Epoch != 2 || i.Status != wasmatrix.StatusStarting || w.holders(x)[0] != "n0@1" {
 					t.Errorf("it is %s in epoch %d: %v", i.Status, i.Epoch, w.holders(x))
 				}
-				kv.set(func() { kv.answering = nil })
+				kv.during(nil)
 				w.await("it runs", w.running(x))
 			})
 		})
 	}
+}
+
+// TestALaterEpochIsNotForgotten: an instance begins anew while kv fails to fence
+// the epoch before.
+func TestALaterEpochIsNotForgotten(t *testing.T) {
+	kv := &store{}
+	inWorld(t, dispatch.Config{Fence: kv.fence}, []uint32{10}, func(t *testing.T, w *world, _ []*process) {
+		x := w.mustStart(item("x", 1, w.spec(exclusive)))[0]
+		w.await("it runs", w.running(x))
+		failed := false
+		kv.during(func(inForce []wasmatrix.Fence) []wasmatrix.Fence {
+			if failed {
+				return inForce
+			}
+			failed = true
+			if _, err := w.d().Restart(context.Background(), request("again"), x); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(20 * time.Millisecond) // it is directed to its node
+			return nil
+		})
+		if _, err := w.d().Restart(t.Context(), request("r"), x); err != nil {
+			t.Fatal(err)
+		}
+		w.await("it runs in epoch 3", func() bool { i, _ := w.state().Instance(x); return i.Epoch == 3 && w.running(x)() })
+		if !failed {
+			t.Error("kv did not fail")
+		}
+	})
 }

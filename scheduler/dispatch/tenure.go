@@ -19,7 +19,7 @@ type tenure struct {
 	log   hclog.Logger
 	ctx   context.Context // of the term
 	began time.Time
-	found uint64          // index of the state as the term found it: records of later ones were made within the term
+	found uint64 // index of the state as the term found it: records of later ones were made within the term
 	// restored says that the state was replaced within the term, by one that may be
 	// of any time before: nodes hold what it does not know, its epochs may have been
 	// used, and its indexes may be below those that nodes were told.
