@@ -40,7 +40,6 @@ func (s *carrying) Carry(ctx context.Context, stream *connect.BidiStream[api.Car
 		stop := context.AfterFunc(s.closing, func() { //nolint:contextcheck // the server's life, not the call's
 			defer close(unread)
 			_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
-			r.endOpen()
 		})
 		defer func() {
 			if !stop() {

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,8 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
@@ -192,10 +197,33 @@ func TestACancelledCallReturnsWhenItHasEnded(t *testing.T) {
 // more, its calls end all the same.
 func TestDeadlinesAreKeptAtTheOtherSide(t *testing.T) {
 	host := newFakeHost()
-	_, carrier := carryCluster(t, host)
+	c, carrier := carryCluster(t, host)
+	silent, err := apiconnect.NewProviderCallServiceClient(&http.Client{Transport: newTransport(t)}, "http://"+c.Servers[0].Addr).Carry(wait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*api.CarryRequest{get(1, "block"), openOf(2, "response block")} {
+		m.Timeout = durationpb.New(50 * time.Millisecond)
+		if err := silent.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ended := 0; ended < 2; {
+		m, err := silent.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.End {
+			ended++
+			wantCode(t, "a call of who is silent", wire.ErrorFrom(m.Error), wasmatrix.CodeTimeout, "")
+		}
+	}
+	if err := errors.Join(silent.CloseRequest(), silent.CloseResponse()); err != nil {
+		t.Error(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+	_, _, err = carrier.KV().Get(ctx, scopeOf("i"), "block")
 	wantCode(t, "get", err, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
 	<-ctx.Done() // the other side may have been a little earlier
 	x, err := carrier.HTTP().Open(ctx, scopeOf("i"), &capability.Request{URL: "well"})
@@ -223,6 +251,7 @@ func TestDeadlinesAreKeptAtTheOtherSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ctx.Done()
+	time.Sleep(50 * time.Millisecond) // the other side may be a little later
 	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("late")); err != nil {
 		t.Fatal(err)
 	}
