@@ -69,11 +69,11 @@ func TestBadConfiguration(t *testing.T) {
 			func(t *testing.T, a *harness.Agent) {
 				setConfig(t, a, "bootstrap_expect = 1", `bootstrap_expect = "many"`)
 			},
-			[]string{"agent.hcl:14: ", "server.bootstrap_expect"},
+			[]string{"agent.hcl:16: ", "server.bootstrap_expect"},
 		},
 		"no HCL": {
 			func(t *testing.T, a *harness.Agent) { setConfig(t, a, "server {", "server {{") },
-			[]string{"agent.hcl:12"},
+			[]string{"agent.hcl:14"},
 		},
 		"no file": {
 			func(_ *testing.T, a *harness.Agent) { a.Config += ".missing" },
@@ -96,7 +96,7 @@ func TestBadConfiguration(t *testing.T) {
 		},
 		"port used twice": {
 			func(t *testing.T, a *harness.Agent) {
-				setConfig(t, a, fmt.Sprintf("raft        = %d", a.Ports.Raft), fmt.Sprintf("raft        = %d", a.Ports.API))
+				setConfig(t, a, fmt.Sprintf("raft             = %d", a.Ports.Raft), fmt.Sprintf("raft             = %d", a.Ports.API))
 			},
 			[]string{"ports.raft"},
 		},

@@ -64,6 +64,7 @@ func TestTerminate(t *testing.T) {
 	background(t, load, 4, 30)()
 	c.AssertRunningOnce(cl, load.IDs())
 
+	kvLeader(t, c) // its first election is over
 	leader, child := c.Leader(), c.Leader().Child()
 	elections := func() (n int) {
 		for _, s := range c.Servers {
@@ -117,7 +118,7 @@ func TestLogLevelReloaded(t *testing.T) {
 
 	setConfig(t, s, `level = "debug"`, `level = "loud"`)
 	s.Hangup()
-	awaitLog(t, s, "[ERROR] server: the configuration was not read again", "agent.hcl:11", "loud")
+	awaitLog(t, s, "[ERROR] server: the configuration was not read again", "agent.hcl:13", "loud")
 	c.WaitReady()
 }
 

@@ -92,7 +92,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.machine, s.store = newMachine(), store.New(store.Options{})
-	if err := s.openMessaging(); err != nil {
+	if err := s.openMessaging(ctx); err != nil {
 		return err
 	}
 	dir := filepath.Join(s.cfg.DataDir, "server")
@@ -243,16 +243,26 @@ func (s *server) httpConfig() rpc.HTTPConfig {
 	}
 }
 
-// handOver passes leadership on, so that the others need no election.
+// handOver passes leadership of both groups on, so that the others need no election.
 func (s *server) handOver() {
-	if !s.cluster.Leader().Self || s.cluster.Status().Voters < 2 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if _, err := s.cluster.TransferLeadership(ctx, ""); err != nil {
-		s.log.Info("leadership was not handed over", "reason", err)
+	var wg sync.WaitGroup
+	for name, g := range map[string]interface {
+		Leader() cluster.Leader
+		Servers() []cluster.Server
+		TransferLeadership(ctx context.Context, idOrName string) (wasmatrix.ServerID, error)
+	}{"control": s.cluster, kvGroup: s.cluster.Group(kvGroup)} {
+		if !g.Leader().Self || len(g.Servers()) < 2 {
+			continue
+		}
+		wg.Go(func() {
+			if _, err := g.TransferLeadership(ctx, ""); err != nil {
+				s.log.Info("leadership was not handed over", "group", name, "reason", err)
+			}
+		})
 	}
+	wg.Wait()
 }
 
 func (s *server) signalChild(sig os.Signal) {

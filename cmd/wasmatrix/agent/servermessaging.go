@@ -10,11 +10,19 @@ import (
 )
 
 // openMessaging starts the embedded messaging, unless it is turned off.
-func (s *server) openMessaging() error {
+func (s *server) openMessaging(ctx context.Context) error {
 	if !s.cfg.Server.Messaging.Enabled {
 		return nil
 	}
 	ports := s.cfg.Ports
+	for key, port := range map[string]int{"ports.messaging": ports.Messaging, "ports.messaging_routes": ports.MessagingRoutes} {
+		// It would tell in its own words.
+		l, err := listen(ctx, s.cfg, port, key)
+		if err != nil {
+			return err
+		}
+		_ = l.Close()
+	}
 	m, err := messaging.OpenServer(messaging.ServerConfig{
 		Name: s.cfg.Name, Bind: s.cfg.BindAddr, ClientPort: ports.Messaging, RoutePort: ports.MessagingRoutes,
 		Advertise: s.cfg.AdvertiseAddr, Logger: s.log.Named("messaging"),
