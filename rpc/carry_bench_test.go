@@ -23,6 +23,7 @@ func BenchmarkCarry(b *testing.B) {
 	carrier := client.NewCarrier(newTransport(b), c.Servers[0].Addr)
 	b.Cleanup(func() { carrier.Close() })
 	kv, scope := carrier.KV(), scopeOf("i")
+	scope.Alive = func() bool { return true }
 	for _, size := range []int{16, 16 << 10} {
 		if _, err := kv.Set(b.Context(), scope, fmt.Sprint(size), make([]byte, size), capability.SetOptions{}); err != nil {
 			b.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,6 +83,53 @@ func TestCarriedCallsAreRefused(t *testing.T) {
 	none.Close()
 	_, _, err = none.KV().Get(t.Context(), scopeOf("i"), "k")
 	wantCode(t, "a closed carrier", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+}
+
+// TestWhoMayNotActSendsNothing: neither a call, nor more of one that has begun.
+func TestWhoMayNotActSendsNothing(t *testing.T) {
+	host := newFakeHost()
+	_, carrier := carryCluster(t, host)
+	var alive atomic.Bool
+	alive.Store(true)
+	scope := scopeOf("i")
+	scope.Alive = alive.Load
+	x, err := carrier.HTTP().Open(t.Context(), scope, &capability.Request{URL: "well"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Write([]byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	if !carrier.Busy() {
+		t.Error("with an exchange open the carrier is not busy")
+	}
+	alive.Store(false)
+	_, err = carrier.KV().Set(t.Context(), scope, "k", []byte("v"), capability.SetOptions{})
+	wantCode(t, "set", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+	_, err = carrier.Messaging().Subscribe(t.Context(), scope, "t", "")
+	wantCode(t, "subscribe", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+	_, err = x.Write([]byte("after"))
+	wantCode(t, "write", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
+	if len(host.entries) != 0 {
+		t.Errorf("there is %v", host.entries)
+	}
+	alive.Store(true)
+	if _, err := carrier.KV().Set(t.Context(), scope, "k", []byte("v"), capability.SetOptions{}); err != nil {
+		t.Error(err)
+	}
+	if body, err := io.ReadAll(x); err != nil || string(body) != "before" {
+		t.Errorf("%q has arrived, %v", body, err)
+	}
+	alive.Store(false)
+	if err := x.Close(); err != nil { // to end something is always allowed
+		t.Error(err)
+	}
+	if err := host.await(wait(t), 0); err != nil {
+		t.Error(err)
+	}
+	if carrier.Busy() {
+		t.Error("with nothing open the carrier is busy")
+	}
 }
 
 func TestAProcessWithoutAHostCarriesOutNothing(t *testing.T) {
@@ -307,92 +353,6 @@ func TestASlowSubscriberHoldsNothingUp(t *testing.T) {
 	if err := host.await(wait(t), 0); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestManyCalls has 10,000 calls under way, more than one stream takes.
-func TestManyCalls(t *testing.T) {
-	host := newFakeHost()
-	var now, most atomic.Int64
-	_, carrier := carryCluster(t, &countingHost{host, &now, &most})
-	const calls = 10_000
-	var wg sync.WaitGroup
-	start := make(chan struct{})
-	for i := range calls {
-		wg.Go(func() {
-			<-start
-			key := fmt.Sprint("key", i%500)
-			value := []byte(fmt.Sprint("value", i%500))
-			if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), key, value, capability.SetOptions{}); err != nil {
-				t.Errorf("set %d: %v", i, err)
-				return
-			}
-			if e, found, err := carrier.KV().Get(t.Context(), scopeOf("i"), key); err != nil || !found || string(e.Value) != string(value) {
-				t.Errorf("get %d: %q, %t, %v", i, e.Value, found, err)
-			}
-		})
-	}
-	close(start)
-	wg.Wait()
-	if n := most.Load(); n > wire.MaxCarried || n == 0 {
-		t.Errorf("%d calls were under way, at most %d may be", n, wire.MaxCarried)
-	}
-	// Those that wait for their turn can be given up, without a loss to others.
-	ctx, cancel := context.WithCancel(t.Context())
-	var blocked sync.WaitGroup
-	for range 2 * wire.MaxCarried {
-		blocked.Go(func() {
-			if _, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block"); err == nil {
-				t.Error("a blocked call succeeded")
-			}
-		})
-	}
-	if err := host.await(wait(t), wire.MaxCarried); err != nil {
-		t.Fatal(err)
-	}
-	waiting := make(chan error, 1)
-	go func() {
-		_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "key1")
-		waiting <- err
-	}()
-	cancel()
-	blocked.Wait()
-	select {
-	case err := <-waiting:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-wait(t).Done():
-		t.Error("a call waits for a turn that was given to one that had gone")
-	}
-	// Exchanges and subscriptions have a bound of their own.
-	var open []capability.Subscription
-	for range wire.MaxCarried + 100 {
-		sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, sub)
-	}
-	for _, sub := range open {
-		if err := sub.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// countingHost counts the calls that are under way.
-type countingHost struct {
-	*fakeHost
-	now, most *atomic.Int64
-}
-
-func (h *countingHost) Admit(ctx context.Context, s *capability.Scope) (*capability.Scope, error) {
-	n := h.now.Add(1)
-	defer h.now.Add(-1)
-	for old := h.most.Load(); n > old && !h.most.CompareAndSwap(old, n); old = h.most.Load() {
-	}
-	time.Sleep(time.Millisecond) // so that they meet
-	return h.fakeHost.Admit(ctx, s)
 }
 
 // TestLargeBodiesPass carries more than a message, a window of the connection and

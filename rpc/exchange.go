@@ -21,7 +21,8 @@ import (
 // procedure or content type that does not exist) the detail that every failure
 // has; and take back what was answered here, to have the leader answer.
 //
-// It is used by the goroutine that serves the request only.
+// It is used by one goroutine at a time: that which serves the request, or while
+// that carries calls, one of theirs after the other.
 type exchange struct {
 	http.ResponseWriter
 	request *http.Request

@@ -19,7 +19,8 @@ import (
 // Calls under way when the stream breaks fail with PROVIDER_UNAVAILABLE, with
 // [wasmatrix.DetailOutcome] unknown where they may have taken effect. A call whose
 // context ends is cancelled at the other side too, and returns when that side says
-// that nothing of it executes any more, or after cancelPatience.
+// that nothing of it executes any more, or after cancelPatience. Whether the caller
+// may still act ([capability.Scope].Alive) is asked when a message leaves.
 type Carrier struct {
 	http http.RoundTripper
 	addr string
@@ -44,6 +45,19 @@ func (c *Carrier) HTTP() capability.HTTP { return carriedHTTP{c} }
 
 // Messaging returns the messaging that the other process reaches.
 func (c *Carrier) Messaging() capability.Messaging { return carriedMessaging{c} }
+
+// Busy reports whether calls are under way, as exchanges and subscriptions are
+// while they are open.
+func (c *Carrier) Busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == nil {
+		return false
+	}
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	return len(c.stream.calls) > 0
+}
 
 // Close breaks the stream, and with it the calls under way. Later calls fail.
 func (c *Carrier) Close() error {
@@ -138,5 +152,5 @@ func (s *carryStream) first(ctx context.Context, m *api.CarryRequest, scope *cap
 	if deadline, ok := ctx.Deadline(); ok {
 		m.Timeout = wire.DurationTo(max(time.Until(deadline), 1))
 	}
-	return s.send(ctx, m, at)
+	return s.send(ctx, m, scope.Alive, at)
 }

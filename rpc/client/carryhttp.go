@@ -20,7 +20,7 @@ func (h carriedHTTP) Open(ctx context.Context, s *capability.Scope, r *capabilit
 	if err != nil {
 		return nil, err
 	}
-	x := &carriedExchange{call: call, ctx: ctx}
+	x := &carriedExchange{call: call, ctx: ctx, alive: s.Alive}
 	// The other side must not hold what nobody waits for.
 	x.unbind = context.AfterFunc(ctx, func() { call.cancel.Do(func() { call.stream.sendCancel(call.number) }) })
 	x.close = sync.OnceValue(x.end)
@@ -31,6 +31,7 @@ func (h carriedHTTP) Open(ctx context.Context, s *capability.Scope, r *capabilit
 type carriedExchange struct {
 	call   *openCall
 	ctx    context.Context //nolint:containedctx // it bounds all of the exchange
+	alive  func() bool
 	unbind func() bool
 	close  func() error
 
@@ -45,7 +46,7 @@ func (x *carriedExchange) do(m *api.CarryRequest) (*api.CarryResponse, error) {
 	case <-x.call.ended:
 	default:
 		m.Call = x.call.number
-		if err := x.call.stream.send(x.ctx, m, nil); err != nil {
+		if err := x.call.stream.send(x.ctx, m, x.alive, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/gen/api"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
@@ -31,20 +32,40 @@ const (
 
 // outbox is the body of a request that never ends: what is put in is read in
 // order. One Read gives all that waits, as far as there is room for it, so that
-// under load many messages leave together.
+// under load many messages leave together. Those that whoever put them in may not
+// send any more, when their turn comes, are dropped.
 type outbox struct {
+	dropped func(*api.CarryResponse) // is told what a message that was dropped is answered with
+
 	mu     sync.Mutex
 	filled sync.Cond // of mu; when something was put in, or it was closed
 
 	buf    []byte        // guarded by mu; what waits begins at read
 	read   int           // guarded by mu
 	gone   int64         // guarded by mu; bytes that were read in all
+	claims []claim       // guarded by mu; of messages that were not read whole, in order
 	closed bool          // guarded by mu
 	room   chan struct{} // guarded by mu; closed when there is room again, nil while nobody waits
 }
 
-func newOutbox() *outbox {
-	o := &outbox{}
+// claim is the right to send a message, which may lapse.
+type claim struct {
+	from, to int64 // where the message is among all bytes
+	call     uint64
+	first    bool // message of the call
+	alive    func() bool
+}
+
+// answer is what the message is answered with if it is dropped. Without its first
+// message a call has not begun; a later one fails alone.
+func (c *claim) answer() *api.CarryResponse {
+	e := wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "this process may not act for the instance any more, and has not").
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+	return &api.CarryResponse{Call: c.call, End: c.first, Error: wire.ErrorTo(e)}
+}
+
+func newOutbox(dropped func(*api.CarryResponse)) *outbox {
+	o := &outbox{dropped: dropped}
 	o.filled.L = &o.mu
 	return o
 }
@@ -62,8 +83,8 @@ func errNotText(err error) error {
 
 // put encodes a message into the outbox and returns where it is among all bytes
 // that ever were. It waits while too much is in there. It reports false once the
-// outbox is closed.
-func (o *outbox) put(ctx context.Context, m proto.Message) (at int64, ok bool, err error) {
+// outbox is closed. Alive is asked when the message is to leave; nil is always.
+func (o *outbox) put(ctx context.Context, m *api.CarryRequest, alive func() bool) (at int64, ok bool, err error) {
 	o.mu.Lock()
 	for len(o.buf)-o.read >= maxOutbox && !o.closed {
 		if o.room == nil {
@@ -79,7 +100,12 @@ func (o *outbox) put(ctx context.Context, m proto.Message) (at int64, ok bool, e
 		o.mu.Lock()
 	}
 	defer o.mu.Unlock()
-	return o.encode(m)
+	at, ok, err = o.encode(m)
+	if ok && err == nil && alive != nil {
+		end := o.gone + int64(len(o.buf)-o.read)
+		o.claims = append(o.claims, claim{from: at, to: end, call: m.GetCall(), first: m.GetScope() != nil, alive: alive})
+	}
+	return at, ok, err
 }
 
 // putNow is put for a small message of a call under way. It does not wait, and can
@@ -114,17 +140,61 @@ func (o *outbox) encode(m proto.Message) (at int64, ok bool, err error) {
 
 // Read implements [io.Reader] for the transport, which has one goroutine for it.
 func (o *outbox) Read(p []byte) (int, error) {
+	for {
+		n, dropped, err := o.take(p)
+		for _, answer := range dropped {
+			o.dropped(answer)
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// take waits for messages and copies them, leaving out what may not be sent.
+func (o *outbox) take(p []byte) (n int, dropped []*api.CarryResponse, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.read == len(o.buf) {
-		if o.closed {
-			return 0, context.Canceled
-		}
+	for o.read == len(o.buf) && !o.closed {
 		o.filled.Wait()
 	}
-	n := copy(p, o.buf[o.read:])
-	o.read += n
-	o.gone += int64(n)
+	if o.closed {
+		return 0, nil, context.Canceled
+	}
+	for n < len(p) && o.read < len(o.buf) {
+		size, drop := o.next()
+		if drop {
+			dropped = append(dropped, o.claims[0].answer())
+		} else {
+			size = copy(p[n:], o.buf[o.read:o.read+size])
+			n += size
+		}
+		o.read += size
+		o.gone += int64(size)
+		if len(o.claims) > 0 && o.gone == o.claims[0].to {
+			o.claims = o.claims[1:]
+		}
+	}
+	o.compact()
+	return n, dropped, nil
+}
+
+// next returns how many of the bytes that are next can be treated alike, and
+// whether they are to be dropped. Call it with mu held.
+func (o *outbox) next() (size int, drop bool) {
+	if len(o.claims) == 0 {
+		return len(o.buf) - o.read, false
+	}
+	c := &o.claims[0]
+	if o.gone < c.from {
+		return int(c.from - o.gone), false
+	}
+	// What was begun must be ended.
+	return int(c.to - o.gone), o.gone == c.from && !c.alive()
+}
+
+// compact gives back the room of what was read. Call it with mu held.
+func (o *outbox) compact() {
 	switch {
 	case o.read < len(o.buf) && o.read < minCompacted:
 	case o.read < len(o.buf)/2:
@@ -139,7 +209,6 @@ func (o *outbox) Read(p []byte) (int, error) {
 		close(o.room)
 		o.room = nil
 	}
-	return n, nil
 }
 
 // Close implements [io.Closer]: for the transport when it sends no more, and for

@@ -72,7 +72,8 @@ const notPlaced = int64(1<<63 - 1)
 
 func openCarry(c *Carrier) *carryStream {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &carryStream{carrier: c, out: newOutbox(), cancel: cancel, over: make(chan struct{}), calls: make(map[uint64]receiver)}
+	s := &carryStream{carrier: c, cancel: cancel, over: make(chan struct{}), calls: make(map[uint64]receiver)}
+	s.out = newOutbox(func(answer *api.CarryResponse) { s.pass(answer) })
 	go s.run(ctx)
 	return s
 }
@@ -292,9 +293,10 @@ func (s *carryStream) done(u *unaryCall, m *api.CarryResponse) (*api.CarryRespon
 	return m, nil
 }
 
-// send queues a message. At, unless nil, becomes where it is in the outbox.
-func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, at *int64) error {
-	place, ok, err := s.out.put(ctx, m)
+// send queues a message, which leaves if alive says so. At, unless nil, becomes
+// where it is in the outbox.
+func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, alive func() bool, at *int64) error {
+	place, ok, err := s.out.put(ctx, m, alive)
 	switch {
 	case err != nil:
 		return err

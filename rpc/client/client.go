@@ -3,7 +3,8 @@
 //
 // [Client] is for users: the services of the API, with retries that are safe.
 // [Control] is for nodes, which speak to the leader; [Agents] is for the leader,
-// which speaks to nodes; [Transfer] moves module bytes.
+// which speaks to nodes; [Transfer] moves module bytes; [Carrier] has the calls of
+// guests carried out elsewhere, and [Fences] keeps those of older epochs from kv.
 //
 // All of them may be used from any number of goroutines at once. Their errors
 // are [*wasmatrix.Error].

@@ -1,0 +1,99 @@
+package rpc_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/rpc/wire"
+)
+
+// TestManyCalls has 10,000 calls under way, more than one stream takes.
+func TestManyCalls(t *testing.T) {
+	host := newFakeHost()
+	var now, most atomic.Int64
+	_, carrier := carryCluster(t, &countingHost{host, &now, &most})
+	const calls = 10_000
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range calls {
+		wg.Go(func() {
+			<-start
+			key := fmt.Sprint("key", i%500)
+			value := []byte(fmt.Sprint("value", i%500))
+			if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), key, value, capability.SetOptions{}); err != nil {
+				t.Errorf("set %d: %v", i, err)
+				return
+			}
+			if e, found, err := carrier.KV().Get(t.Context(), scopeOf("i"), key); err != nil || !found || string(e.Value) != string(value) {
+				t.Errorf("get %d: %q, %t, %v", i, e.Value, found, err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if n := most.Load(); n > wire.MaxCarried || n == 0 {
+		t.Errorf("%d calls were under way, at most %d may be", n, wire.MaxCarried)
+	}
+	// Those that wait for their turn can be given up, without a loss to others.
+	ctx, cancel := context.WithCancel(t.Context())
+	var blocked sync.WaitGroup
+	for range 2 * wire.MaxCarried {
+		blocked.Go(func() {
+			if _, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block"); err == nil {
+				t.Error("a blocked call succeeded")
+			}
+		})
+	}
+	if err := host.await(wait(t), wire.MaxCarried); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "key1")
+		waiting <- err
+	}()
+	cancel()
+	blocked.Wait()
+	select {
+	case err := <-waiting:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-wait(t).Done():
+		t.Error("a call waits for a turn that was given to one that had gone")
+	}
+	// Exchanges and subscriptions have a bound of their own.
+	var open []capability.Subscription
+	for range wire.MaxCarried + 100 {
+		sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, sub)
+	}
+	for _, sub := range open {
+		if err := sub.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// countingHost counts the calls that are under way.
+type countingHost struct {
+	*fakeHost
+	now, most *atomic.Int64
+}
+
+func (h *countingHost) Admit(ctx context.Context, s *capability.Scope) (*capability.Scope, error) {
+	n := h.now.Add(1)
+	defer h.now.Add(-1)
+	for old := h.most.Load(); n > old && !h.most.CompareAndSwap(old, n); old = h.most.Load() {
+	}
+	time.Sleep(time.Millisecond) // so that they meet
+	return h.fakeHost.Admit(ctx, s)
+}
