@@ -168,6 +168,10 @@ func TestRoomsRefuse(t *testing.T) {
 		{"node", modulePath + "/rpc/client"},
 		{"node/engine", modulePath + "/cluster"},
 		{"rpc", modulePath + "/scheduler/dispatch"},
+		{"rpc", modulePath + "/capability/kv"},
+		{"capability", modulePath + "/capability/messaging"},
+		{"capability/kv", modulePath + "/cluster/group"},
+		{"node/engine", modulePath + "/capability/httpout"},
 		{"rpc/client", modulePath + "/node"},
 		{"e2e", modulePath + "/fsm"},
 		{".", "github.com/hashicorp/go-hclog"},
@@ -207,7 +211,9 @@ func (r room) allows(imp string) bool {
 		case a == ".":
 			return imp == modulePath
 		case strings.HasPrefix(a, "./"):
-			return within(imp, modulePath+a[1:])
+			// A room within it that has a row of its own is not meant.
+			inner, _ := roomOf(strings.TrimPrefix(imp, modulePath+"/"))
+			return within(imp, modulePath+a[1:]) && !strings.HasPrefix(inner.dir, a[2:]+"/")
 		default:
 			return within(imp, a)
 		}

@@ -44,8 +44,8 @@ func (c *carriers) to(addr string) *client.Carrier {
 	one := c.byAddr[addr]
 	if one == nil {
 		for other, old := range c.byAddr {
-			if now.Sub(old.used) > idleCarrier {
-				_ = old.Close() // nobody uses it
+			if now.Sub(old.used) > idleCarrier && !old.Busy() {
+				_ = old.Close() // it has nothing under way
 				delete(c.byAddr, other)
 			}
 		}

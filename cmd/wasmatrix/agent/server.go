@@ -145,7 +145,10 @@ func (s *server) join(store *module.Store) {
 		Cluster: clusterView{s}, Modules: moduleService{s.replica}, Transport: s.transport,
 		Calls:  capability.NewHost(capability.HostConfig{Grants: s.grants, Providers: serverProviders{s}}),
 		Fences: kvFences{s},
-		Name:   s.cfg.Name, MaxRequest: int64(s.cfg.Limits.MaxRequest), MaxModule: int64(s.cfg.Server.MaxModule),
+		Inspect: func(b []byte) (*wasmatrix.Module, error) {
+			return module.InspectBytes(b, int64(s.cfg.Server.MaxModule))
+		},
+		Name: s.cfg.Name, MaxRequest: int64(s.cfg.Limits.MaxRequest), MaxModule: int64(s.cfg.Server.MaxModule),
 		Logger: s.log.Named("api"),
 	})
 }
