@@ -12,8 +12,8 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 )
 
-// PeersFile, put into a group's directory by an operator while the server is
-// stopped, names the servers that the group is to consist of from now on. It
+// PeersFile is what an operator puts into a group's directory while the server is
+// stopped: it names the servers that the group is to consist of from now on. It
 // is how a group that lost its majority for good goes on with what one survivor
 // has; what only the others had acknowledged is lost. The file is a JSON list
 // of objects with id, address and non_voter. It is removed once it is in force.
