@@ -314,7 +314,7 @@ func TestFencesThatLeaveNoEpoch(t *testing.T) {
 	for _, epoch := range []uint64{wasmatrix.MaxMinEpoch, math.MaxUint64} {
 		t.Run(fmt.Sprint(epoch), func(t *testing.T) {
 			kv := &store{}
-			inWorld(t, dispatch.Config{Fence: kv.fence}, []uint32{10}, func(t *testing.T, w *world, nodes []*process) {
+			inWorld(t, dispatch.Config{Fence: kv.fence}, []uint32{10}, func(t *testing.T, w *world, _ []*process) {
 				x := behindAFence(w, kv, epoch, 1)[0]
 				if _, err := w.d().Restart(t.Context(), request("r"), x); err != nil {
 					t.Fatal(err)
@@ -354,7 +354,7 @@ func TestAnswersOfKVAreHeldToTheQuestion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kv := &store{answering: wrong}
-			inWorld(t, dispatch.Config{Fence: kv.fence}, []uint32{10}, func(t *testing.T, w *world, nodes []*process) {
+			inWorld(t, dispatch.Config{Fence: kv.fence}, []uint32{10}, func(t *testing.T, w *world, _ []*process) {
 				x := w.mustStart(item("x", 1, w.spec(exclusive)))[0]
 				w.await("it runs", w.running(x))
 				if _, err := w.d().Restart(t.Context(), request("r"), x); err != nil {
