@@ -15,6 +15,9 @@ import (
 	"github.com/wasmatrix/wasmatrix/gen/api"
 )
 
+// probeCommand is testdata/probe, in place of a guest of testdata/hostile.
+const probeCommand = "probe"
+
 func numbers(ns ...float64) []*structpb.Value {
 	out := make([]*structpb.Value, len(ns))
 	for i, n := range ns {
@@ -101,11 +104,24 @@ func TestHostile(t *testing.T) {
 		{name: "CopyMemory", guest: "copy", count: cores},
 		{name: "MissCaches", guest: "chase", count: cores},
 		{name: "CrashLoop", guest: "crash", count: cores, change: restartAtOnce},
+		{name: "CapabilityCalls", guest: probeCommand, count: 20, change: func(r *api.StartInstanceRequest) {
+			r.Args, r.Capabilities = []string{"kv", "kv", "k"}, []*api.CapabilityGrant{grant("kv", "kv", "kv:write")}
+		}},
+		{name: "DeniedCalls", guest: probeCommand, count: 20, change: func(r *api.StartInstanceRequest) { r.Args = []string{"kv", "kv", "k"} },
+			during: func(t *testing.T, before, now *api.NodeUsage) {
+				if now.GetCapabilityDenials() < before.GetCapabilityDenials()+1000 {
+					t.Errorf("%d calls were denied", now.GetCapabilityDenials()-before.GetCapabilityDenials())
+				}
+			}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			a := a.in(t)
 			before := a.usage()
-			digest := a.push(hostile(t, attack.guest))
+			path := hostile(t, attack.guest)
+			if attack.guest == probeCommand {
+				path = harness.Wasm(t, probePkg, false)
+			}
+			digest := a.push(path)
 			ids := a.start(digest, func(r *api.StartInstanceRequest) {
 				r.InstanceId, r.Count = attack.name, attack.count
 				if attack.change != nil {
