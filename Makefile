@@ -12,6 +12,8 @@ TEST    ?= ./...
 # engine, which takes thirty times as long under the race detector.
 NORACE  := /node/meter$$
 COUNT   ?= 1
+# Packages that are tested at a time: many of them wait for timers most of theirs.
+PACKAGES ?= 4
 
 export CGO_ENABLED ?= $(if $(RACE),1,0)
 
@@ -27,7 +29,7 @@ build: ## Build bin/wasmatrix
 test: unit e2e ## Run all tests: unit, property, golden and end to end
 
 unit: ## Run all tests but the end-to-end ones
-	$(GO) test $(RACE) -shuffle=on -count=$(COUNT) -timeout 15m $$($(GO) list $(TEST) | grep -v -e '/e2e' -e '$(NORACE)')
+	$(GO) test $(RACE) -p $(PACKAGES) -shuffle=on -count=$(COUNT) -timeout 15m $$($(GO) list $(TEST) | grep -v -e '/e2e' -e '$(NORACE)')
 	$(GO) list $(TEST) | grep '$(NORACE)' | xargs -r $(GO) test -shuffle=on -count=$(COUNT) -timeout 15m
 
 e2e: build ## Run the end-to-end tests: real processes, killed, paused, cut off
