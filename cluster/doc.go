@@ -1,5 +1,5 @@
 // Package cluster makes a process one server of a cluster: it joins the gossip
-// (cluster/gossip), the Raft group (cluster/group) over one listener
+// (cluster/gossip), the Raft groups (cluster/group) over one listener
 // (cluster/stream), and the identity of the data directory (cluster/identity)
 // into one thing that replicates commands and knows who is there. What the
 // commands mean is none of its business: the state machine is handed in.
@@ -21,4 +21,30 @@
 // for a while. Servers leave when they say so, when an operator removes them,
 // and when they have been dead for long, which autopilot decides: gossip alone
 // never removes anyone.
+//
+// # Several groups
+//
+// The control group is the one that the cluster is made of. Others can be hosted
+// beside it ([Config.Groups]), each with a log, a state and a leader of its own,
+// over the same listener and with the same timing. What holds of one group is
+// code of [HostedGroup] (hosted.go); Cluster's methods of the same name are the
+// control group's.
+//
+// How a hosted group begins, once and with which servers, the voters of the
+// control group agree upon (founding.go has the protocol and the argument for its
+// safety, found.go the servers that run it). It also works in a data directory
+// that is older than the group. It waits until every voter hosts the group and
+// answers; a voter that is gone for good is to be removed.
+//
+// From then on the group's leader has its servers follow those of the control
+// group, one change at a time (mirror.go): new servers come in without a vote and
+// get one once the control group gave them one and they have its log; those that
+// the control group no longer has are removed. A server that leaves, or learns
+// that it was removed, stays until the hosted groups have let it go: of two
+// servers, the other could not do that alone.
+//
+// A hosted group whose disk fails, or whose machine panics, ends the process as
+// the control group does. Where a group has lost its majority for good, an operator
+// goes on with a survivor by a peers file, see [group.PeersFile]: one in the
+// control group's directory counts for all.
 package cluster

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -239,6 +240,36 @@ func TestAServerThatIsRemovedFromOneOfTwoLeavesTheOtherAMajority(t *testing.T) {
 	kvHolds(t, "alone", victim)
 }
 
+// It is told to end only when the other can do without it.
+func TestAServerThatIsRemovedStaysWhileAHostedGroupNeedsIt(t *testing.T) {
+	a := start(t, "a", 1, hosting)
+	b := start(t, "b", 0, joining(a), hosting)
+	two := []*testServer{a, b}
+	kvConfiguration(t, "a b", two...)
+	leader := kvLeader(t, two...)
+	victim := others(two, leader)[0]
+	changing := &leader.hostedKV().changing
+	changing.Lock()
+	free := sync.OnceFunc(changing.Unlock)
+	defer free()
+	if err := remove(t, two, victim.cfg.Name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removed server leaves", victim.isLeaving)
+	select {
+	case <-victim.removed:
+		t.Error("it was told to end while kv needs it for a majority")
+	case <-time.After(5 * retryPause):
+	}
+	free()
+	select {
+	case <-victim.removed:
+	case <-time.After(patience):
+		t.Fatal("the removed server was not told")
+	}
+	kvConfiguration(t, leader.cfg.Name, leader)
+}
+
 func TestADeadServerIsRemovedFromAHostedGroup(t *testing.T) {
 	grace := func(c *Config) { c.Autopilot.DeadServerGrace = time.Second }
 	all := three(t, grace, hosting)
@@ -422,9 +453,12 @@ func TestWhatWasAcceptedSurvives(t *testing.T) {
 		s.kill()
 	}
 	hosting(&c.cfg)
-	for _, s := range all {
-		s.open()
+	a.open()
+	if a.hostedKV().running() != nil {
+		t.Error("kv has begun with what was accepted, though nobody knows that it was chosen")
 	}
+	b.open()
+	c.open()
 	kvWrite(t, "one", all...)
 	kvConfiguration(t, "a b c", all...)
 	kvHolds(t, "one", all...)
@@ -551,8 +585,8 @@ func TestVotersOfTheControlGroupKnowOfHostedGroups(t *testing.T) {
 	all := three(t, hosting)
 	kvWrite(t, "one", all...)
 	d := start(t, "d", 0, hosting)
-	deaf := &d.hostedKV().acceptor.mu
-	deaf.Lock()
+	hears := deafen(d)
+	defer hears()
 	if _, err := d.Join(t.Context(), []string{all[0].Addrs().Gossip}); err != nil {
 		t.Error(err)
 	}
@@ -561,7 +595,7 @@ func TestVotersOfTheControlGroupKnowOfHostedGroups(t *testing.T) {
 		time.Sleep(d.cfg.Autopilot.ReconcileInterval) // many times what it takes to become a voter
 	}
 	configuration(t, all[0], "a b c d*")
-	deaf.Unlock()
+	hears()
 	configuration(t, all[0], "a b c d")
 	kvConfiguration(t, "a b c d", append(slices.Clone(all), d)...)
 	if err := d.Leave(t.Context()); err != nil {
@@ -571,28 +605,36 @@ func TestVotersOfTheControlGroupKnowOfHostedGroups(t *testing.T) {
 	old := leaderOf(t, all...)
 	next := others(all, old)[0]
 	rest := others(all, next)
-	for _, s := range rest {
-		s.hostedKV().acceptor.mu.Lock()
-	}
-	before := old.Leader()
-	if _, err := old.TransferLeadership(t.Context(), next.cfg.Name); err != nil {
-		t.Error(err)
-	}
-	after := next.Leader()
-	_, err := next.RemovePeer(t.Context(), rest[0].cfg.Name)
-	if at := next.Leader(); err == nil && (after.Term <= before.Term || at.Term != after.Term || !at.Self) {
-		for _, s := range rest {
-			s.hostedKV().acceptor.mu.Unlock()
+	hear := deafen(rest...)
+	defer hear()
+	// In its new term it knows by itself alone.
+	var err error
+	eventually(t, next.cfg.Name+" leads and refuses", func() bool {
+		if l := leaderOf(t, all...); l != next {
+			_, _ = l.TransferLeadership(t.Context(), next.cfg.Name)
+			return false
 		}
-		t.Skipf("leadership moved by itself, so that who removed the server may have known: from %+v to %+v, now %+v", before, after, at)
-	}
+		_, err = next.RemovePeer(t.Context(), rest[0].cfg.Name)
+		return wasmatrix.CodeOf(err) != wasmatrix.CodeNotLeader
+	})
 	if wasmatrix.CodeOf(err) != wasmatrix.CodeCommunication || !strings.Contains(err.Error(), "1 know of group kv") {
 		t.Errorf("remove = %v, want COMMUNICATION_FAILURE", err)
 	}
-	for _, s := range rest {
-		s.hostedKV().acceptor.mu.Unlock()
-	}
+	hear()
 	if err := remove(t, all, rest[0].cfg.Name); err != nil {
 		t.Error(err)
 	}
+}
+
+// deafen has servers answer nothing of how groups begin, until the function
+// returned is called.
+func deafen(servers ...*testServer) func() {
+	for _, s := range servers {
+		s.hostedKV().acceptor.mu.Lock()
+	}
+	return sync.OnceFunc(func() {
+		for _, s := range servers {
+			s.hostedKV().acceptor.mu.Unlock()
+		}
+	})
 }
