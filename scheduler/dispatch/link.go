@@ -145,12 +145,17 @@ func (l *link) resync() {
 	l.synced = false
 }
 
-// drop takes in that the node is down: its lease is over, and what is queued
-// for it is void. When it comes back it registers.
-func (l *link) drop() {
+// drop takes in that a process of the node is down: its lease is over, and what is
+// queued for it is void. When it comes back it registers. Another may have taken
+// its place by the state without having been admitted; then marking the first
+// down has changed nothing, and that one is not to be lost sight of.
+func (l *link) drop(boot wasmatrix.BootID) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lockedDrop()
+	if l.up && l.node.Boot == boot {
+		l.lockedDrop()
+	}
+	l.mu.Unlock()
+	l.adopt()
 }
 
 func (l *link) lockedDrop() {
