@@ -478,7 +478,18 @@ func remove(t *testing.T, servers []*testServer, name string) error {
 	})
 }
 
+// withoutRaceDetector skips a test in which a server moves. Raft replaces a peer's
+// address while another goroutine reads its ID, which is the same as before
+// (raft#681); one run in ten or so would fail for it.
+func withoutRaceDetector(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("raft#681: raft races with itself when an address changes")
+	}
+}
+
 func TestAServerMayMove(t *testing.T) {
+	withoutRaceDetector(t)
 	all := three(t)
 	leader := leaderOf(t, all...)
 	mover := others(all, leader)[0]

@@ -557,6 +557,7 @@ func TestAHostedGroupWhoseFilesAreWrongIsRefused(t *testing.T) {
 }
 
 func TestAHostedGroupFindsAServerThatMoved(t *testing.T) {
+	withoutRaceDetector(t)
 	all := three(t, hosting)
 	kvWrite(t, "one", all...)
 	leader := kvLeader(t, all...)
