@@ -483,7 +483,7 @@ func remove(t *testing.T, servers []*testServer, name string) error {
 // (raft#681); one run in ten or so would fail for it.
 func withoutRaceDetector(t *testing.T) {
 	t.Helper()
-	if raceDetector {
+	if raceEnabled {
 		t.Skip("raft#681: raft races with itself when an address changes")
 	}
 }

@@ -2,4 +2,4 @@
 
 package cluster
 
-const raceDetector = true
+const raceEnabled = true

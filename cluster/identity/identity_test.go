@@ -231,3 +231,33 @@ func TestLockedByAnotherProcessUntilItIsKilled(t *testing.T) {
 		t.Fatalf("opened as %s after %s was killed", id.Server(), server)
 	}
 }
+
+func TestWhatIsKeptOfAGroup(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir, "a")
+	if line, err := a.Group("kv"); line != "" || err != nil {
+		t.Fatalf("a new directory has %q, %v", line, err)
+	}
+	for _, line := range []string{"one", "two"} {
+		if err := a.SetGroup("kv", line); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.Group("kv"); got != line || err != nil {
+			t.Fatalf("kept %q, %v, want %q", got, err, line)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, a.SetGroup("kv", "three"), wasmatrix.CodeStorage, "closed")
+	b := open(t, dir, "a")
+	if got, err := b.Group("kv"); got != "two" || err != nil {
+		t.Fatalf("reopened with %q, %v", got, err)
+	}
+	// What a crash of a careless editor left is no group's.
+	if err := os.WriteFile(filepath.Join(dir, "group-kv"), []byte("tw"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.Group("kv")
+	wantCode(t, err, wasmatrix.CodeStorage, "damaged")
+}
