@@ -111,7 +111,7 @@ func (l *link) markDown(ctx context.Context, node *wasmatrix.Node, reason string
 		lost, err := propose[int](ctx, l.t, wasmatrix.MarkNodeDown{At: now(), Node: node.ID, Boot: node.Boot, Reason: reason})
 		if err == nil || wasmatrix.CodeOf(err) == wasmatrix.CodeNodeNotFound {
 			l.t.log.Warn("node is down", "node", node.ID, "reason", reason, "instances", lost)
-			l.drop(node.Boot)
+			l.drop(node.Boot) //nolint:contextcheck // the stream it may open ends with the term
 			return
 		}
 		l.t.log.Warn("could not mark a node down", "node", node.ID, "error", err)
