@@ -343,6 +343,12 @@ type ProviderHost struct {
 	Addr string // host:port of its NodeAgentService
 }
 
+// RunsOn reports whether a node hosts the provider: it is up, drained or not, and its
+// labels satisfy the constraints. Whether the provider is stopped is not asked.
+func (p *Provider) RunsOn(n *Node) bool {
+	return n.Status == NodeUp && !slices.ContainsFunc(p.Constraints, func(c Constraint) bool { return !c.Matches(n.Labels) })
+}
+
 // PlaceProviders tells for every provider where it runs: on the nodes that are
 // up, drained ones as well, and whose labels satisfy its constraints.
 func PlaceProviders(s Snapshot) []PlacedProvider {
@@ -351,7 +357,7 @@ func PlaceProviders(s Snapshot) []PlacedProvider {
 		one := PlacedProvider{Provider: p, Everywhere: len(p.Constraints) == 0}
 		if !one.Everywhere {
 			for n := range s.Nodes() {
-				if n.Status == NodeUp && !slices.ContainsFunc(p.Constraints, func(c Constraint) bool { return !c.Matches(n.Labels) }) {
+				if p.RunsOn(n) {
 					one.Hosts = append(one.Hosts, ProviderHost{Node: n.ID, Addr: n.Addr})
 				}
 			}

@@ -24,18 +24,7 @@ import (
 // startCallee starts an instance of testdata/invoke and waits until it runs.
 func startCallee(t *testing.T, c *harness.Cluster, cl *client.Client, id string, change ...func(*api.StartInstanceRequest)) {
 	t.Helper()
-	digest, err := harness.Push(t.Context(), cl, filepath.Join(harness.Root(t), "e2e", "testdata", "invoke", "callee.wasm"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req := &api.StartInstanceRequest{InstanceId: id, Module: &api.StartInstanceRequest_ModuleDigest{ModuleDigest: digest}}
-	for _, f := range change {
-		f(req)
-	}
-	if _, err := cl.Instances.StartInstance(t.Context(), req); err != nil {
-		t.Fatal(err)
-	}
-	c.AwaitStatus(cl, id, api.InstanceStatus_INSTANCE_STATUS_RUNNING)
+	startGuest(t, c, cl, id, filepath.Join(harness.Root(t), "e2e", "testdata", "invoke", "callee.wasm"), change...)
 }
 
 // invokeFunction calls a function of an instance, of bytes where data is not nil.

@@ -215,7 +215,7 @@ func (p *providers) GetProvider(ctx context.Context, m *api.GetProviderRequest) 
 	res := &api.GetProviderResponse{Provider: wire.PublicProviderTo(one)}
 	if !one.Stopped {
 		for n := range snap.Nodes() {
-			if n.Status == wasmatrix.NodeUp && !slices.ContainsFunc(one.Constraints, func(c wasmatrix.Constraint) bool { return !c.Matches(n.Labels) }) {
+			if one.RunsOn(n) {
 				res.Nodes = append(res.Nodes, string(n.ID))
 			}
 		}

@@ -155,9 +155,13 @@ func (s *server) join(store *module.Store) {
 
 func (s *server) clusterConfig(dir, apiAddr string) cluster.Config {
 	raft, pilot := s.cfg.Server.Raft, s.cfg.Server.Autopilot
+	var messagingPort, routePort int
+	if s.messaging != nil {
+		messagingPort, routePort = s.cfg.Ports.Messaging, s.cfg.Ports.MessagingRoutes
+	}
 	return cluster.Config{
+		MessagingPort: messagingPort, RoutePort: routePort,
 		Name: s.cfg.Name, DataDir: dir, BindAddr: s.cfg.BindAddr, AdvertiseAddr: s.cfg.AdvertiseAddr,
-		MessagingPort: s.messagingPort(messagingClients), RoutePort: s.messagingPort(messagingRoutes),
 		RaftPort: s.cfg.Ports.Raft, GossipPort: s.cfg.Ports.Gossip, APIAddr: apiAddr,
 		BootstrapExpect: s.cfg.Server.BootstrapExpect, RetryJoin: s.cfg.Gossip.RetryJoin,
 		LogStore: s.cfg.Server.LogStore, Version: wasmatrix.Version, Machine: s.machine,

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"net"
-	"strconv"
 
 	"github.com/wasmatrix/wasmatrix/capability/messaging"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
@@ -37,23 +35,6 @@ func (s *server) openMessaging(ctx context.Context) error {
 		}
 	})
 	return nil
-}
-
-// The two addresses of a server's messaging.
-func messagingClients(a messaging.ServerAddr) string { return a.Client }
-func messagingRoutes(a messaging.ServerAddr) string  { return a.Route }
-
-// messagingPort is the port of one of them, 0 where there is no messaging.
-func (s *server) messagingPort(which func(messaging.ServerAddr) string) int {
-	if s.messaging == nil {
-		return 0
-	}
-	_, port, err := net.SplitHostPort(which(s.messaging.Addr()))
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(port) // the address was bound
-	return n
 }
 
 // routeMessaging has this server's messaging and that of the others form one, for
