@@ -85,12 +85,16 @@ var rooms = []room{
 		"what every kv provider is held to knows none of them",
 	},
 	{
-		"capability/httpout", []string{".", "./abi", "./capability", "github.com/hashicorp/go-hclog", "golang.org/x/net"},
+		"socket", []string{},
+		"what may still leave a process is asked in one place, and by whoever writes: it knows none of them",
+	},
+	{
+		"capability/httpout", []string{".", "./abi", "./capability", "./socket", "github.com/hashicorp/go-hclog", "golang.org/x/net"},
 		"the way out of the cluster is one folder, so that what may be dialled is decided in one place",
 	},
 	{
 		"capability/messaging", []string{
-			".", "./abi", "./capability", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/hashicorp/go-hclog",
+			".", "./abi", "./capability", "./socket", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/hashicorp/go-hclog",
 		},
 		"NATS is hidden here",
 	},
@@ -100,8 +104,8 @@ var rooms = []room{
 	},
 	{
 		"rpc", []string{
-			".", "./gen/api", "./abi", "./capability", "connectrpc.com", "google.golang.org/protobuf", "github.com/hashicorp/go-hclog",
-			"golang.org/x/net", "golang.org/x/sync",
+			".", "./gen/api", "./abi", "./capability", "./socket", "connectrpc.com", "google.golang.org/protobuf",
+			"github.com/hashicorp/go-hclog", "golang.org/x/net", "golang.org/x/sync",
 		},
 		"the API layer converts and calls; were it to import a room, logic would settle in it",
 	},

@@ -36,6 +36,7 @@ type AgentConfig struct {
 type AgentServer struct {
 	agent   Agent
 	handler http.Handler
+	calls   *carrying
 	closing context.Context //nolint:containedctx // of everything that lasts as long as the server
 	close   context.CancelFunc
 	once    sync.Once
@@ -57,8 +58,8 @@ func NewAgentServer(cfg AgentConfig) *AgentServer {
 	e := &edge{log: cfg.Logger, callTimeout: cfg.CallTimeout, maxCall: maxCall, authenticate: cfg.Authenticate}
 	opts := e.options()
 	e.handle(apiconnect.NewNodeAgentServiceHandler(s, opts...))
-	e.handle(apiconnect.NewProviderCallServiceHandler(&carrying{host: cfg.Calls, closing: s.closing, timeout: cfg.CallTimeout, log: cfg.Logger}, opts...))
-	services := []string{apiconnect.NodeAgentServiceName, apiconnect.ProviderCallServiceName}
+	s.calls = e.carry(cfg.Calls, s.closing, false)
+	services := []string{apiconnect.NodeAgentServiceName}
 	e.handle(grpchealth.NewHandler(&health{services: services, ready: cfg.Ready}, opts...))
 	e.probes(cfg.Ready)
 	s.handler = e.handler()
@@ -73,6 +74,9 @@ func (s *AgentServer) Close() error {
 	s.once.Do(s.close)
 	return nil
 }
+
+// Drain is [Server.Drain].
+func (s *AgentServer) Drain(ctx context.Context) { s.calls.links.drain(ctx) }
 
 // Execute implements NodeAgentService.
 func (s *AgentServer) Execute(ctx context.Context, m *api.ExecuteRequest) (*api.ExecuteResponse, error) {

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -17,12 +16,6 @@ import (
 func (c *call) takeBody(limit int64) error {
 	r := c.request
 	if r.Method == http.MethodGet || r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	if c.procedure.lasting {
-		// Whoever is gone is noticed by the pings of the connection. Messages are
-		// small and many, and each Read has a price.
-		c.rest = bufio.NewReaderSize(r.Body, lastingBuffer)
 		return nil
 	}
 	deadlines := http.NewResponseController(c.ResponseWriter)

@@ -111,23 +111,3 @@ func (x *httpParts) read(size uint32) (*api.CarryResponse, error) {
 	}
 	return &api.CarryResponse{Part: &api.CarryResponse_HttpPiece{HttpPiece: &api.HTTPPiece{Data: buf[:n], Eof: err != nil}}}, nil
 }
-
-// sizeOf is about what a message takes, in bytes: more than its encoding where
-// that is small.
-func sizeOf(m *api.CarryResponse) int {
-	const rest = 256
-	switch p := m.GetPart().(type) {
-	case *api.CarryResponse_KvEntry:
-		return rest + len(p.KvEntry.GetValue())
-	case *api.CarryResponse_HttpPiece:
-		return rest + len(p.HttpPiece.GetData())
-	case *api.CarryResponse_Delivery:
-		return rest + len(p.Delivery.GetData())
-	case *api.CarryResponse_KvPage:
-		return rest + maxPageBytes
-	case *api.CarryResponse_HttpResponse:
-		return rest + 64<<10
-	default:
-		return rest
-	}
-}

@@ -17,10 +17,13 @@ import (
 // second there can be. Beside it a call of the API over the same connection.
 func BenchmarkCarry(b *testing.B) {
 	host := newFakeHost()
-	c := newCluster(b, 1, func(cfg *rpc.Config) { cfg.Logger = hclog.NewNullLogger(); cfg.Calls = host })
+	c := newCluster(b, 1, func(cfg *rpc.Config) {
+		cfg.Logger = hclog.NewNullLogger()
+		cfg.Calls, cfg.PromptReads = host, true
+	})
 	addNode(b, c, "n1", "127.0.0.1:1")
 	cl := c.Client(nil)
-	carrier := client.NewCarrier(newTransport(b), c.Servers[0].Addr)
+	carrier := client.NewCarrier(newTransport(b).DialContext, c.Servers[0].Addr)
 	b.Cleanup(func() { carrier.Close() })
 	kv, scope := carrier.KV(), scopeOf("i")
 	scope.Alive = func() bool { return true }

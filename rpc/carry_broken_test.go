@@ -1,6 +1,7 @@
 package rpc_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -8,12 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
@@ -55,7 +53,7 @@ func TestABrokenStreamIsOpenedAnew(t *testing.T) {
 	host := newFakeHost()
 	c, _ := carryCluster(t, host)
 	var wire cutter
-	carrier := client.NewCarrier(wire.transport(t), c.Servers[0].Addr)
+	carrier := client.NewCarrier(wire.transport(t).DialContext, c.Servers[0].Addr)
 	defer carrier.Close()
 	x, err := carrier.HTTP().Open(t.Context(), scopeOf("i"), &capability.Request{URL: "well"})
 	if err != nil {
@@ -157,52 +155,70 @@ func TestAServerThatEndsSaysSo(t *testing.T) {
 }
 
 // TestWhatIsNoCarrierIsNotBelieved: a carrier that is answered with anything else
-// fails its calls, and opens another stream for the next.
+// fails its calls, and opens another link for the next.
 func TestWhatIsNoCarrierIsNotBelieved(t *testing.T) {
-	envelope := func(flags byte, size uint32, b []byte) []byte {
-		return append(binary.BigEndian.AppendUint32([]byte{flags}, size), b...)
+	frame := func(flags byte, size uint32, b []byte) string {
+		return string(append(binary.BigEndian.AppendUint32([]byte{flags}, size), b...))
 	}
-	marshal := func(m *api.CarryResponse) []byte {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return envelope(0, uint32(len(b)), b)
-	}
-	piece := marshal(&api.CarryResponse{Call: 1, Part: &api.CarryResponse_HttpPiece{HttpPiece: &api.HTTPPiece{}}})
-	write := func(w http.ResponseWriter, b []byte) {
-		if _, err := w.Write(b); err != nil {
-			t.Error(err)
-		}
-	}
-	for name, answer := range map[string]func(http.ResponseWriter){
-		"status":     func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) },
-		"type":       func(w http.ResponseWriter) { w.Header().Set("Content-Type", "text/plain") },
-		"flags":      func(w http.ResponseWriter) { write(w, envelope(1, 0, nil)) },
-		"size":       func(w http.ResponseWriter) { write(w, envelope(0, 1<<30, nil)) },
-		"half":       func(w http.ResponseWriter) { write(w, envelope(0, 100, []byte("half"))) },
-		"half large": func(w http.ResponseWriter) { write(w, envelope(0, 1<<20, []byte("half"))) },
-		"nonsense":   func(w http.ResponseWriter) { write(w, envelope(0, 3, []byte{0xff, 0xff, 0xff})) },
-		"no end":     func(w http.ResponseWriter) { write(w, piece) },
-		"end":        func(w http.ResponseWriter) { write(w, envelope(2, 2, []byte("{}"))) },
-		"bad end":    func(w http.ResponseWriter) { write(w, envelope(2, 2, []byte("{]"))) },
-		"nothing":    func(http.ResponseWriter) {},
+	const accepted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: wasmatrix-link/1\r\n\r\n"
+	piece := string(frameOf(t, &api.CarryResponse{Call: 1, Part: &api.CarryResponse_HttpPiece{HttpPiece: &api.HTTPPiece{}}}))
+	const none, unknown = wasmatrix.OutcomeNone, wasmatrix.OutcomeUnknown
+	for name, tt := range map[string]struct{ answer, outcome string }{
+		"status":         {"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n", none},
+		"other protocol": {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", none},
+		"no HTTP":        {"220 mail.example.com ESMTP\r\n", none},
+		"no answer":      {"", none},
+		"flags":          {accepted + frame(9, 0, nil), unknown},
+		"size":           {accepted + frame(0, 1<<30, nil), unknown},
+		"half":           {accepted + frame(0, 100, []byte("half")), unknown},
+		"half a head":    {accepted + "\x00\x00", unknown},
+		"half large":     {accepted + frame(0, 1<<20, []byte("half")), unknown},
+		"nonsense":       {accepted + frame(0, 3, []byte{0xff, 0xff, 0xff}), unknown},
+		"no end":         {accepted + piece, unknown},
+		"end":            {accepted + frame(1, 0, nil), unknown},
+		"bad end":        {accepted + frame(1, 1, []byte{0xff}), unknown},
+		"nothing":        {accepted, unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "application/connect+proto")
-				_, _ = io.ReadFull(r.Body, make([]byte, 5)) // a call has come
-				answer(w)
-			}))
-			srv.Config.Protocols = new(http.Protocols)
-			srv.Config.Protocols.SetUnencryptedHTTP2(true)
-			srv.Start()
-			defer srv.Close()
-			carrier := client.NewCarrier(newTransport(t), srv.Listener.Addr().String())
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer l.Close()
+			wg.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					r := bufio.NewReader(conn)
+					if _, err := http.ReadRequest(r); err != nil {
+						t.Error(err)
+					}
+					// The link first, so that a call comes before the rest.
+					head, rest := tt.answer, ""
+					if tt.outcome == unknown {
+						head, rest = accepted, tt.answer[len(accepted):]
+					}
+					_, err = io.WriteString(conn, head)
+					if err == nil && tt.outcome == unknown {
+						if _, err = r.Peek(5); err == nil {
+							_, err = io.WriteString(conn, rest)
+						}
+					}
+					if err != nil {
+						t.Error(err)
+					}
+					conn.Close()
+				}
+			})
+			carrier := client.NewCarrier(newTransport(t).DialContext, l.Addr().String())
 			defer carrier.Close()
 			for range 2 {
 				_, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", bytes.Repeat([]byte("v"), 100), capability.SetOptions{})
-				wantCode(t, "set", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
+				wantCode(t, "set", err, wasmatrix.CodeProviderUnavailable, tt.outcome)
 			}
 		})
 	}
@@ -215,7 +231,7 @@ func TestStreamsAndServersEndTogether(t *testing.T) {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range 100 {
-		carrier := client.NewCarrier(newTransport(t), c.Servers[0].Addr)
+		carrier := client.NewCarrier(newTransport(t).DialContext, c.Servers[0].Addr)
 		sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
 		if err != nil {
 			t.Fatal(err)

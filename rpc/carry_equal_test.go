@@ -43,7 +43,7 @@ func carryCluster(t testing.TB, host capability.Host, configure ...func(*rpc.Con
 	t.Helper()
 	configure = append(configure, func(cfg *rpc.Config) { cfg.Calls, cfg.Logger = host, hclog.NewNullLogger() })
 	c := newCluster(t, 1, configure...)
-	carrier := client.NewCarrier(newTransport(t), c.Servers[0].Addr)
+	carrier := client.NewCarrier(newTransport(t).DialContext, c.Servers[0].Addr)
 	t.Cleanup(func() { carrier.Close() })
 	return c, carrier
 }

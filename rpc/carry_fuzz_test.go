@@ -1,65 +1,124 @@
 package rpc_test
 
 import (
-	"context"
+	"bufio"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
-// carryRaw sends messages on one stream as they are, and returns those that came
-// before its end.
-func carryRaw(t testing.TB, rt http.RoundTripper, addr string, messages []*api.CarryRequest, opts ...connect.ClientOption) ([]*api.CarryResponse, error) {
+// carryRaw sends messages on one link as they are, and returns those that came
+// before its end, and the error that it ended with.
+func carryRaw(t testing.TB, addr string, messages []*api.CarryRequest) ([]*api.CarryResponse, *wasmatrix.Error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cl := apiconnect.NewProviderCallServiceClient(&http.Client{Transport: rt}, "http://"+addr, opts...)
-	stream, err := cl.Carry(ctx)
+	raw := openRaw(t, addr)
+	defer raw.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var b []byte
+		for _, m := range messages {
+			b = append(b, frameOf(t, m)...)
+		}
+		if _, err := raw.Write(b); err == nil { // else what is read says why
+			_ = raw.CloseWrite()
+		}
+	})
+	got, end := raw.readAll(t)
+	wg.Wait()
+	return got, end
+}
+
+// rawLink is a link by hand.
+type rawLink struct {
+	*net.TCPConn
+	r *bufio.Reader
+}
+
+func openRaw(t testing.TB, addr string) *rawLink {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	var got []*api.CarryResponse
-	var end error
-	wg.Go(func() {
-		for {
-			m, err := stream.Receive()
-			if err != nil {
-				end = err
-				return
-			}
+	l := &rawLink{conn.(*net.TCPConn), bufio.NewReader(conn)}
+	if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(l, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: wasmatrix-link/1\r\n\r\n", wire.CallsPath)
+	res, err := http.ReadResponse(l.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(res.Status)
+	}
+	return l
+}
+
+func frameOf(t testing.TB, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...)
+}
+
+// read returns a message, or the error that is the end.
+func (l *rawLink) read(t testing.TB) (*api.CarryResponse, *api.Error) {
+	t.Helper()
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(l.r, head); err != nil {
+		t.Fatalf("there is no end: %v", err)
+	}
+	b := make([]byte, binary.BigEndian.Uint32(head[1:]))
+	if _, err := io.ReadFull(l.r, b); err != nil {
+		t.Fatal(err)
+	}
+	m, end := new(api.CarryResponse), new(api.Error)
+	switch head[0] {
+	case 0:
+		if err := proto.Unmarshal(b, m); err != nil {
+			t.Fatal(err)
+		}
+		return m, nil
+	case 1:
+		if err := proto.Unmarshal(b, end); err != nil {
+			t.Fatal(err)
+		}
+		return nil, end
+	}
+	t.Fatalf("a frame with flags %x", head[0])
+	return nil, nil
+}
+
+func (l *rawLink) readAll(t testing.TB) (got []*api.CarryResponse, end *wasmatrix.Error) {
+	t.Helper()
+	for {
+		m, e := l.read(t)
+		if e == nil {
 			got = append(got, m)
+			continue
 		}
-	})
-	for _, m := range messages {
-		if stream.Send(m) != nil {
-			break // Receive says why
+		if e.GetCode() != "" {
+			end = wire.ErrorFrom(e)
 		}
+		return got, end
 	}
-	if err := stream.CloseRequest(); err != nil {
-		t.Error(err)
-	}
-	wg.Wait()
-	_ = stream.CloseResponse()
-	if errors.Is(end, io.EOF) {
-		end = nil
-	}
-	return got, end
 }
 
 // endsOf collects the last messages of the calls.
@@ -99,7 +158,6 @@ func TestMalformedCallsGetErrors(t *testing.T) {
 	host := newFakeHost()
 	host.entries["own/i/2/k"] = capability.Entry{Value: []byte("v"), Revision: 5}
 	c, _ := carryCluster(t, host)
-	rt := newTransport(t)
 	for _, tt := range []struct {
 		name     string
 		messages []*api.CarryRequest
@@ -127,38 +185,39 @@ func TestMalformedCallsGetErrors(t *testing.T) {
 			m.GetHttpOpen().Timeout = &durationpb.Duration{Nanos: -1, Seconds: 1}
 		})}, 2, "INVALID_REQUEST"},
 	} {
-		for name, opts := range protocols {
-			if name == "grpc-web" || name == "connect-get" {
-				continue // they have no such streams, or nothing else to say
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := carryRaw(t, c.Servers[0].Addr, append([]*api.CarryRequest{get(1, "k")}, tt.messages...))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if _, err := protojson.Marshal(tt.messages[0]); err != nil && name == "connect-json" {
-				continue // it cannot even be said
+			ends := endsOf(got)
+			if good := ends[1]; len(good) != 1 || good[0].GetKvEntry().GetRevision() != 5 {
+				t.Errorf("the good call beside it ended with %v", good)
 			}
-			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				got, err := carryRaw(t, rt, c.Servers[0].Addr, append([]*api.CarryRequest{get(1, "k")}, tt.messages...), opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				ends := endsOf(got)
-				if good := ends[1]; len(good) != 1 || good[0].GetKvEntry().GetRevision() != 5 {
-					t.Errorf("the good call beside it ended with %v", good)
-				}
-				if bad := ends[tt.call]; len(bad) != 1 || bad[0].GetError().GetCode() != string(tt.code) {
-					t.Errorf("it ended with %v, want %s", bad, tt.code)
-				}
-			})
-		}
+			if bad := ends[tt.call]; len(bad) != 1 || bad[0].GetError().GetCode() != string(tt.code) {
+				t.Errorf("it ended with %v, want %s", bad, tt.code)
+			}
+		})
 	}
 	for _, size := range []uint32{0, 1<<20 + 1} {
 		read := &api.CarryRequest{Call: 1, Part: &api.CarryRequest_HttpRead{HttpRead: &api.HTTPRead{Size: size}}}
-		got, err := carryRaw(t, rt, c.Servers[0].Addr, []*api.CarryRequest{openOf(1, "well"), read})
+		got, err := carryRaw(t, c.Servers[0].Addr, []*api.CarryRequest{openOf(1, "well"), read})
 		if err != nil || len(endsOf(got)[1]) != 1 {
 			t.Fatalf("%v, %v", got, err)
 		}
 	}
-	// A message that is too large, or none, ends its own stream.
-	_, err := carryRaw(t, rt, c.Servers[0].Addr, []*api.CarryRequest{get(1, string(make([]byte, 3<<20)))})
-	wantCode(t, "too large", wire.FromConnect(err), wasmatrix.CodeResourceExhausted, "")
+	// What is too large, or no message, ends its own link.
+	_, err := carryRaw(t, c.Servers[0].Addr, []*api.CarryRequest{get(1, string(make([]byte, 3<<20)))})
+	wantCode(t, "too large", err, wasmatrix.CodeResourceExhausted, "")
+	for name, b := range map[string][]byte{"flags": {9, 0, 0, 0, 0}, "no message": {0, 0, 0, 0, 1, 0xff}} {
+		raw := openRaw(t, c.Servers[0].Addr)
+		if _, err := raw.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		_, err := raw.readAll(t)
+		wantCode(t, name, err, wasmatrix.CodeInvalidRequest, "")
+		raw.Close()
+	}
 	if err := host.await(wait(t), 0); err != nil {
 		t.Error(err)
 	}
@@ -175,7 +234,7 @@ func TestCallsOfAStreamAreBounded(t *testing.T) {
 	for i := range uint64(wire.MaxCarriedOpen + 10) {
 		messages = append(messages, openOf(i+100_000, "well"))
 	}
-	got, err := carryRaw(t, newTransport(t), c.Servers[0].Addr, messages)
+	got, err := carryRaw(t, c.Servers[0].Addr, messages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +256,7 @@ func TestCallsOfAStreamAreBounded(t *testing.T) {
 }
 
 // FuzzCarry sends any sequence of messages to a server. Whatever begins a call has
-// exactly one end for it, the stream ends well, and nothing is left open.
+// exactly one end for it, the link ends well, and nothing is left open.
 func FuzzCarry(f *testing.F) {
 	for _, messages := range [][]*api.CarryRequest{
 		{get(1, "k"), get(2, "block"), cancelOf(2), cancelOf(2)},
@@ -219,7 +278,6 @@ func FuzzCarry(f *testing.F) {
 	}
 	host := newFakeHost()
 	c, carrier := carryCluster(f, host)
-	rt := newTransport(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var messages []*api.CarryRequest
 		begun := make(map[uint64]int)
@@ -232,9 +290,9 @@ func FuzzCarry(f *testing.F) {
 			}
 			b = b[2+n:]
 		}
-		got, err := carryRaw(t, rt, c.Servers[0].Addr, messages)
+		got, err := carryRaw(t, c.Servers[0].Addr, messages)
 		if err != nil {
-			t.Fatalf("the stream ended with %v", err)
+			t.Fatalf("the link ended with %v", err)
 		}
 		for call, ends := range endsOf(got) {
 			// A number may be used for several calls, one after the other.

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/rpc"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
@@ -96,4 +98,40 @@ func (h *countingHost) Admit(ctx context.Context, s *capability.Scope) (*capabil
 	}
 	time.Sleep(time.Millisecond) // so that they meet
 	return h.fakeHost.Admit(ctx, s)
+}
+
+// TestPromptReadsHoldNothingUp: one that has to wait after all does so beside the
+// others, and is cancelled as they are.
+func TestPromptReadsHoldNothingUp(t *testing.T) {
+	host := newFakeHost()
+	_, carrier := carryCluster(t, host, func(cfg *rpc.Config) { cfg.PromptReads = true })
+	if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	blocked := make(chan error, 1)
+	go func() {
+		_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+		blocked <- err
+	}()
+	if err := host.await(wait(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		key  string
+		code wasmatrix.Code
+	}{"what is there": {"k", ""}, "what fails": {"fail/CONFLICT", wasmatrix.CodeConflict}, "what panics": {"fail/panic", wasmatrix.CodeInternal}} {
+		e, found, err := carrier.KV().Get(t.Context(), scopeOf("i"), tt.key)
+		if tt.code == "" && (err != nil || !found || string(e.Value) != "v") {
+			t.Errorf("%s: %q, %t, %v", what, e.Value, found, err)
+		} else if tt.code != "" {
+			wantCode(t, what, err, tt.code, "")
+		}
+	}
+	cancel()
+	wantCode(t, "what waits", <-blocked, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
+	if err := host.await(wait(t), 0); err != nil {
+		t.Error(err)
+	}
 }

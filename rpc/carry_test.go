@@ -2,7 +2,6 @@ package rpc_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
@@ -79,7 +77,7 @@ func TestCarriedCallsAreRefused(t *testing.T) {
 	if e, found, err := kv.Get(t.Context(), scopeOf("i"), "k"); err != nil || !found || len(e.Value) != 1<<20 {
 		t.Errorf("%d bytes, %t, %v", len(e.Value), found, err)
 	}
-	none := client.NewCarrier(newTransport(t), c.Servers[0].Addr)
+	none := client.NewCarrier(newTransport(t).DialContext, c.Servers[0].Addr)
 	none.Close()
 	_, _, err = none.KV().Get(t.Context(), scopeOf("i"), "k")
 	wantCode(t, "a closed carrier", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
@@ -134,7 +132,7 @@ func TestWhoMayNotActSendsNothing(t *testing.T) {
 
 func TestAProcessWithoutAHostCarriesOutNothing(t *testing.T) {
 	addr, _ := serveNode(t, &node{id: "n1"})
-	carrier := client.NewCarrier(newTransport(t), addr)
+	carrier := client.NewCarrier(newTransport(t).DialContext, addr)
 	defer carrier.Close()
 	_, _, err := carrier.KV().Get(t.Context(), scopeOf("i"), "k")
 	wantCode(t, "get", err, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeNone)
@@ -244,32 +242,27 @@ func TestACancelledCallReturnsWhenItHasEnded(t *testing.T) {
 func TestDeadlinesAreKeptAtTheOtherSide(t *testing.T) {
 	host := newFakeHost()
 	c, carrier := carryCluster(t, host)
-	silent, err := apiconnect.NewProviderCallServiceClient(&http.Client{Transport: newTransport(t)}, "http://"+c.Servers[0].Addr).Carry(wait(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	silent := openRaw(t, c.Servers[0].Addr)
+	defer silent.Close()
 	for _, m := range []*api.CarryRequest{get(1, "block"), openOf(2, "response block")} {
 		m.Timeout = durationpb.New(50 * time.Millisecond)
-		if err := silent.Send(m); err != nil {
+		if _, err := silent.Write(frameOf(t, m)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for ended := 0; ended < 2; {
-		m, err := silent.Receive()
-		if err != nil {
-			t.Fatal(err)
+		m, end := silent.read(t)
+		if end != nil {
+			t.Fatal(end)
 		}
 		if m.End {
 			ended++
 			wantCode(t, "a call of who is silent", wire.ErrorFrom(m.Error), wasmatrix.CodeTimeout, "")
 		}
 	}
-	if err := errors.Join(silent.CloseRequest(), silent.CloseResponse()); err != nil {
-		t.Error(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, _, err = carrier.KV().Get(ctx, scopeOf("i"), "block")
+	_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
 	wantCode(t, "get", err, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
 	<-ctx.Done() // the other side may have been a little earlier
 	x, err := carrier.HTTP().Open(ctx, scopeOf("i"), &capability.Request{URL: "well"})

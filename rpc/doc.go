@@ -11,6 +11,10 @@
 //     default deadline, mapping of errors.
 //   - the services, one file each, check the request and call.
 //
+// The calls of guests do not pass them. They are carried over links, connections
+// that a request became: package link passes their messages, carry.go and what it
+// names execute them.
+//
 // The subpackage wire converts between the API's messages and root types, client
 // is the way in for Go programs, for nodes and for servers among themselves.
 package rpc

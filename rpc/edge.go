@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
@@ -21,8 +22,6 @@ const (
 	maxPart     = 1 << 20  // a message of a stream
 	maxInternal = 64 << 20 // a message between processes of the cluster: a node may hold 100,000 instances
 	maxKept     = 256 << 10
-
-	lastingBuffer = 64 << 10
 )
 
 // How long a client may take to send a body. Calls are small; streams may go on
@@ -51,8 +50,6 @@ type procedure struct {
 	stream bool // the client sends a stream, which cannot be kept to be sent again
 	// answers says that the server sends a stream, which must be passed on piece by piece.
 	answers bool
-	// lasting says that the stream stays open while nothing comes.
-	lasting bool
 	// refusable says that a handler may refuse a stream after its first message,
 	// which then can be sent elsewhere: only that message says where.
 	refusable bool
@@ -87,7 +84,6 @@ var procedures = map[string]procedure{
 	apiconnect.ControlServiceRenewProcedure:                 {leader: true},
 	apiconnect.ControlServiceReportStatusProcedure:          {leader: true},
 	apiconnect.ControlServiceReportDenialsProcedure:         {leader: true},
-	apiconnect.ProviderCallServiceCarryProcedure:            {stream: true, answers: true, lasting: true, local: true},
 	apiconnect.ControlServiceGetGrantsProcedure:             {local: true},
 	apiconnect.ControlServiceRaiseFencesProcedure:           {local: true},
 	reflectV1:      {stream: true},
@@ -136,8 +132,6 @@ func (e *edge) limit(path string) int64 {
 		return wasmatrix.MaxInvokeData/3*4 + e.maxCall // data is, too
 	case service == apiconnect.ControlServiceName, service == apiconnect.NodeAgentServiceName:
 		return maxInternal
-	case path == apiconnect.ProviderCallServiceCarryProcedure:
-		return wire.MaxCarry
 	case procedures[path].stream:
 		return maxPart
 	default:
@@ -146,6 +140,13 @@ func (e *edge) limit(path string) int64 {
 }
 
 func (e *edge) handle(path string, h http.Handler) { e.mux.Handle(path, h) }
+
+// carry has calls of guests carried out until closing ends.
+func (e *edge) carry(host capability.Host, closing context.Context, prompt bool) *carrying { //nolint:revive // it is not this call's
+	c := &carrying{host: host, closing: closing, prompt: prompt, timeout: e.callTimeout, log: e.log, authenticate: e.authenticate}
+	e.handle(http.MethodGet+" "+wire.CallsPath, c)
+	return c
+}
 
 // handler is the whole of the process's HTTP.
 func (e *edge) handler() http.Handler {

@@ -21,8 +21,7 @@ import (
 // procedure or content type that does not exist) the detail that every failure
 // has; and take back what was answered here, to have the leader answer.
 //
-// It is used by one goroutine at a time: that which serves the request, or while
-// that carries calls, one of theirs after the other.
+// It is used by the goroutine that serves the request.
 type exchange struct {
 	http.ResponseWriter
 	request *http.Request
@@ -34,7 +33,6 @@ type exchange struct {
 	held int
 	body bytes.Buffer
 
-	batching     bool             // Flush waits for flush
 	redirectable func() bool      // reports whether the call can be made again; nil is never
 	moved        *wasmatrix.Error // why it must be, once it was refused here; what is written is dropped
 }
@@ -101,12 +99,6 @@ func (x *exchange) Write(b []byte) (int, error) {
 // Flush implements [http.Flusher], which Connect demands for streams. Before
 // anything was written it does nothing: a failure may still have to be changed.
 func (x *exchange) Flush() {
-	if !x.batching {
-		x.flush()
-	}
-}
-
-func (x *exchange) flush() {
 	if x.started && x.moved == nil {
 		_ = http.NewResponseController(x.ResponseWriter).Flush()
 	}

@@ -83,6 +83,8 @@ type Handler interface {
 	http.Handler
 	// Close ends what would go on for ever.
 	Close() error
+	// Drain waits for what has left HTTP, and breaks what is left of it when ctx ends.
+	Drain(ctx context.Context)
 }
 
 // Serve answers on l until ctx ends. Then it takes no more requests, ends the
@@ -96,7 +98,11 @@ func Serve(ctx context.Context, l net.Listener, h Handler, c HTTPConfig) error {
 	select {
 	case err := <-failed:
 		_ = srv.Close()
-		return errors.Join(err, h.Close())
+		err = errors.Join(err, h.Close())
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		h.Drain(over)
+		return err
 	case <-ctx.Done():
 	}
 	err := h.Close()
@@ -106,6 +112,7 @@ func Serve(ctx context.Context, l net.Listener, h Handler, c HTTPConfig) error {
 		c.Logger.Debug("cutting off the requests that are left", "after", c.Grace)
 		_ = srv.Close()
 	}
+	h.Drain(left)
 	if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}

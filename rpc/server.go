@@ -28,6 +28,10 @@ type Config struct {
 	// Calls carries out the calls of guests that come from nodes, as of the
 	// embedded kv. Nil carries out none. It stays the caller's.
 	Calls capability.Host
+	// PromptReads says that a stale get of kv waits for nothing in Calls once its
+	// context has ended, and is at once done with or without it where the answer is
+	// at hand, in memory: others may wait for it.
+	PromptReads bool
 
 	// Fences is the embedded kv's; nil has none.
 	Fences Fences
@@ -96,6 +100,7 @@ type Server struct {
 	handler http.Handler
 	agents  *client.Agents
 	feed    *feed
+	calls   *carrying
 
 	preparing chan struct{} // has one for each module that is being offered to nodes
 
@@ -130,12 +135,12 @@ func NewServer(cfg Config) *Server {
 	e.handle(apiconnect.NewNodeServiceHandler(&nodes{s}, opts...))
 	e.handle(apiconnect.NewEventServiceHandler(&events{s}, opts...))
 	e.handle(apiconnect.NewClusterServiceHandler(&clusters{s}, opts...))
-	e.handle(apiconnect.NewProviderCallServiceHandler(&carrying{host: cfg.Calls, closing: s.closing, timeout: cfg.CallTimeout, log: cfg.Logger}, opts...))
+	s.calls = e.carry(cfg.Calls, s.closing, cfg.PromptReads)
 	e.handle(apiconnect.NewControlServiceHandler(&control{Server: s}, opts...))
 	services := []string{
 		apiconnect.InstanceServiceName, apiconnect.CapabilityServiceName, apiconnect.ProviderServiceName, apiconnect.ModuleServiceName,
 		apiconnect.ModuleReplicationServiceName, apiconnect.NodeServiceName, apiconnect.EventServiceName,
-		apiconnect.ClusterServiceName, apiconnect.ControlServiceName, apiconnect.ProviderCallServiceName,
+		apiconnect.ClusterServiceName, apiconnect.ControlServiceName,
 	}
 	e.handle(grpchealth.NewHandler(&health{services: services, ready: cfg.Ready}, opts...))
 	reflector := grpcreflect.NewStaticReflector(append(services, grpchealth.HealthV1ServiceName)...)
@@ -163,6 +168,10 @@ func (s *Server) Close() error {
 	})
 	return nil
 }
+
+// Drain waits for the links over which calls of guests are carried out, and breaks
+// those that are left when ctx ends. Close has ended what goes on for ever on them.
+func (s *Server) Drain(ctx context.Context) { s.calls.links.drain(ctx) }
 
 // begin runs f on a goroutine that Close waits for; f must end with closing. It
 // returns false once the server is closed.

@@ -3,7 +3,8 @@ package httpout
 import (
 	"net"
 	"sync"
-	"syscall"
+
+	"github.com/wasmatrix/wasmatrix/socket"
 )
 
 // conn is a connection of a pool. It asks before every write whether those who
@@ -11,7 +12,7 @@ import (
 // connections by which net/http would write past it.
 type conn struct {
 	net.Conn
-	raw  syscall.RawConn
+	out  *socket.Writer // to Conn
 	pool *pool
 	addr string // host:port that it was made for
 	once sync.Once
@@ -20,7 +21,7 @@ type conn struct {
 // Write sends p. The question is asked before each call to the system, not for
 // all of p at once: a write that waits for a slow server may wait past the lease.
 func (c *conn) Write(p []byte) (int, error) {
-	n, err := c.write(p, func() error {
+	n, err := c.out.Write(p, func() error {
 		if c.pool.lapsed() {
 			return errLapsed
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/socket"
 )
 
 // hop is one request of an exchange, of which redirects make several. Dials find
@@ -102,11 +103,8 @@ func (pl *pool) dial(ctx context.Context, addr string, secure *tls.Config) (net.
 		p.giveBack(addr)
 		return nil, err
 	}
-	c := &conn{Conn: tcp, pool: pl, addr: addr}
-	if c.raw, err = tcp.SyscallConn(); err == nil {
-		err = p.keep(c)
-	}
-	if err != nil {
+	c := &conn{Conn: tcp, out: socket.NewWriter(tcp), pool: pl, addr: addr}
+	if err := p.keep(c); err != nil {
 		_ = tcp.Close()
 		p.giveBack(addr)
 		return nil, err

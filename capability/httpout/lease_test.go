@@ -13,6 +13,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
+	"github.com/wasmatrix/wasmatrix/socket"
 )
 
 const okay = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -155,10 +156,7 @@ func stopInAWrite(t *testing.T, ofScope bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &conn{Conn: tcp, pool: x.pool, addr: s.addr}
-	if c.raw, err = tcp.SyscallConn(); err != nil {
-		t.Fatal(err)
-	}
+	c := &conn{Conn: tcp, out: socket.NewWriter(tcp), pool: x.pool, addr: s.addr}
 	const size = 64 << 20
 	written := make(chan int, 1)
 	go func() {

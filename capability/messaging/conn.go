@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/wasmatrix/wasmatrix/socket"
 )
 
 // errStale is why a connection was broken that had a message of a caller that may
@@ -44,19 +46,19 @@ func (t *ticket) giveBack() {
 	delete(t.guard.tickets, t)
 }
 
-// pass reports whether all may still act.
-func (g *guard) pass() bool {
+// check fails unless all may still act.
+func (g *guard) check() error {
 	if g == nil {
-		return true
+		return nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for t := range g.tickets {
 		if !t.alive() {
-			return false
+			return errStale
 		}
 	}
-	return true
+	return nil
 }
 
 // conn is the socket below a NATS connection. With a guard it writes only while that
@@ -65,8 +67,9 @@ func (g *guard) pass() bool {
 // read.
 type conn struct {
 	net.Conn
-	guard  *guard  // may be nil
-	inflow *inflow // may be nil; no two may share one
+	out    *socket.Writer // to Conn
+	guard  *guard         // may be nil
+	inflow *inflow        // may be nil; no two may share one
 
 	reads atomic.Uint64 // that gave something
 
@@ -77,7 +80,7 @@ type conn struct {
 // Write breaks the connection where it fails: NATS forgets what it could not write, and
 // would go on, and take the server's word for what comes later as one for all of it.
 func (c *conn) Write(p []byte) (int, error) {
-	n, err := c.write(p)
+	n, err := c.out.Write(p, c.guard.check)
 	if err != nil {
 		_ = c.Close()
 	}

@@ -118,7 +118,7 @@ func TestRoundsShare(t *testing.T) {
 		if last.err != nil || !errors.Is(waits.err, cause) || !errors.Is(late.err, cause) {
 			t.Errorf("errors are %v, %v, %v", last.err, waits.err, late.err)
 		}
-		if !g.pass() {
+		if g.check() != nil {
 			t.Error("a ticket was not given back")
 		}
 	})

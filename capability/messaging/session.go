@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
+
+	"github.com/wasmatrix/wasmatrix/socket"
 )
 
 const (
@@ -127,7 +129,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	if c, d.err = nd.DialContext(d.ctx, network, address); d.err != nil {
 		return nil, d.err
 	}
-	d.conn = &conn{Conn: c, guard: d.guard, inflow: d.inflow, gone: make(chan struct{})}
+	d.conn = &conn{Conn: c, out: socket.NewWriter(c), guard: d.guard, inflow: d.inflow, gone: make(chan struct{})}
 	d.stop = context.AfterFunc(d.ctx, func() { _ = d.conn.Close() })
 	return d.conn, nil
 }

@@ -134,7 +134,7 @@ func (x *CallScope) GetStale() bool {
 
 type CarryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the call, chosen by who calls, above zero, and not again on this stream.
+	// Of the call, chosen by who calls, above zero, and not again on this link.
 	Call uint64 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	// With the first message of a call. Those that follow are part of it.
 	Scope *CallScope `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -1846,9 +1846,7 @@ const file_wasmatrix_v1_call_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x01(\x04R\adropped\"#\n" +
 	"\x05Taken\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\rR\bmessages\"\b\n" +
-	"\x06Cancel2[\n" +
-	"\x13ProviderCallService\x12D\n" +
-	"\x05Carry\x12\x1a.wasmatrix.v1.CarryRequest\x1a\x1b.wasmatrix.v1.CarryResponse(\x010\x01B\x9a\x01\n" +
+	"\x06CancelB\x9a\x01\n" +
 	"\x10com.wasmatrix.v1B\tCallProtoP\x01Z*github.com/wasmatrix/wasmatrix/gen/api;api\xa2\x02\x03WXX\xaa\x02\fWasmatrix.V1\xca\x02\fWasmatrix\\V1\xe2\x02\x18Wasmatrix\\V1\\GPBMetadata\xea\x02\rWasmatrix::V1b\x06proto3"
 
 var (
@@ -1922,10 +1920,8 @@ var file_wasmatrix_v1_call_proto_depIdxs = []int32{
 	11, // 25: wasmatrix.v1.HTTPOpen.header:type_name -> wasmatrix.v1.HTTPField
 	25, // 26: wasmatrix.v1.HTTPOpen.timeout:type_name -> google.protobuf.Duration
 	11, // 27: wasmatrix.v1.HTTPResponse.header:type_name -> wasmatrix.v1.HTTPField
-	1,  // 28: wasmatrix.v1.ProviderCallService.Carry:input_type -> wasmatrix.v1.CarryRequest
-	2,  // 29: wasmatrix.v1.ProviderCallService.Carry:output_type -> wasmatrix.v1.CarryResponse
-	29, // [29:30] is the sub-list for method output_type
-	28, // [28:29] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
 	28, // [28:28] is the sub-list for extension type_name
 	28, // [28:28] is the sub-list for extension extendee
 	0,  // [0:28] is the sub-list for field type_name
@@ -1971,7 +1967,7 @@ func file_wasmatrix_v1_call_proto_init() {
 			NumEnums:      0,
 			NumMessages:   25,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   0,
 		},
 		GoTypes:           file_wasmatrix_v1_call_proto_goTypes,
 		DependencyIndexes: file_wasmatrix_v1_call_proto_depIdxs,

@@ -2,13 +2,13 @@ package client
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc/link"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
@@ -22,7 +22,7 @@ import (
 // that nothing of it executes any more, or after cancelPatience. Whether the caller
 // may still act ([capability.Scope].Alive) is asked when a message leaves.
 type Carrier struct {
-	http http.RoundTripper
+	dial link.Dial
 	addr string
 
 	mu     sync.Mutex
@@ -33,9 +33,9 @@ type Carrier struct {
 // cancelPatience is how long a cancelled call waits for its end to be confirmed.
 const cancelPatience = 5 * time.Second
 
-// NewCarrier makes a carrier to the process at addr (host:port) over a transport
-// such as that of [NewTransport], which stays the caller's. Close it.
-func NewCarrier(rt http.RoundTripper, addr string) *Carrier { return &Carrier{http: rt, addr: addr} }
+// NewCarrier makes a carrier to the process at addr (host:port), which dial connects
+// to, such as that of [NewTransport]. Close it.
+func NewCarrier(dial link.Dial, addr string) *Carrier { return &Carrier{dial: dial, addr: addr} }
 
 // KV returns the kv that the other process reaches.
 func (c *Carrier) KV() capability.KV { return carriedKV{c} }

@@ -71,7 +71,7 @@ func (s *carriedSubscription) take(m *api.CarryResponse) capability.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken++; s.taken >= wire.DeliveryWindow/2 {
-		s.call.stream.out.putNow(&api.CarryRequest{Call: s.call.number, Part: &api.CarryRequest_Taken{Taken: &api.Taken{Messages: s.taken}}})
+		s.call.stream.link.SendNow(&api.CarryRequest{Call: s.call.number, Part: &api.CarryRequest_Taken{Taken: &api.Taken{Messages: s.taken}}})
 		s.taken = 0
 	}
 	return wire.DeliveryFrom(m.GetDelivery())

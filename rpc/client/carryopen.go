@@ -15,7 +15,7 @@ import (
 type openCall struct {
 	stream  *carryStream
 	number  uint64
-	at      int64                   // where its first message is in the outbox
+	at      int64                   // where its first message is among all that were sent
 	answers chan *api.CarryResponse // has room for all that may come
 	ended   chan struct{}           // closed when last is set
 	last    *api.CarryResponse

@@ -1,34 +1,23 @@
 package client
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
-	"github.com/wasmatrix/wasmatrix/gen/api/apiconnect"
+	"github.com/wasmatrix/wasmatrix/rpc/link"
 	"github.com/wasmatrix/wasmatrix/rpc/wire"
 )
 
-// carryStream is one stream of a carrier. It speaks the protocol of Connect for
-// streams itself, so that messages leave together, and arrive without a copy:
-// Connect's own client sends each by itself and hands it from goroutine to
-// goroutine once more.
+// carryStream is one link of a carrier, and the calls over it.
 type carryStream struct {
 	carrier *Carrier
-	out     *outbox
+	link    *link.Link
 	cancel  context.CancelFunc
 	over    chan struct{} // closed when nothing comes any more
 
@@ -37,7 +26,7 @@ type carryStream struct {
 	last    uint64              // guarded by mu; number that was given
 	short   int                 // guarded by mu; unary calls in calls
 	waiting []chan struct{}     // guarded by mu; unary calls that may begin when others have ended
-	why     *wasmatrix.Error    // guarded by mu; why it broke
+	why     error               // guarded by mu; why it broke
 }
 
 // receiver is a call that messages come to.
@@ -53,7 +42,7 @@ var broken = &api.CarryResponse{End: true}
 // unaryCall is a call of one message and one answer.
 type unaryCall struct {
 	number uint64
-	at     int64                   // where its message is in the outbox
+	at     int64                   // where its message is among all that were sent
 	answer chan *api.CarryResponse // has room for one
 }
 
@@ -67,15 +56,23 @@ func (u *unaryCall) receive(m *api.CarryResponse) bool {
 
 var unaryCalls = sync.Pool{New: func() any { return &unaryCall{answer: make(chan *api.CarryResponse, 1)} }}
 
-// notPlaced is the place of a call whose first message was not put into the outbox.
+// notPlaced is the place of a call whose first message was not sent.
 const notPlaced = int64(1<<63 - 1)
 
 func openCarry(c *Carrier) *carryStream {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &carryStream{carrier: c, cancel: cancel, over: make(chan struct{}), calls: make(map[uint64]receiver)}
-	s.out = newOutbox(func(answer *api.CarryResponse) { s.pass(answer) })
+	s.link = link.New(func(c link.Claim) { s.pass(lapsed(c)) })
 	go s.run(ctx)
 	return s
+}
+
+// lapsed is what a message is answered with that might not be sent. Without its first
+// message a call has not begun; a later one fails alone.
+func lapsed(c link.Claim) *api.CarryResponse {
+	e := wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "this process may not act for the instance any more, and has not").
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+	return &api.CarryResponse{Call: c.Call, End: c.First, Error: wire.ErrorTo(e)}
 }
 
 func (s *carryStream) isBroken() bool {
@@ -87,19 +84,20 @@ func (s *carryStream) isBroken() bool {
 // end breaks the stream.
 func (s *carryStream) end() {
 	s.cancel()
-	// Until the transport is done with the body it does not look at the context.
-	_ = s.out.Close()
+	s.link.Close()
 }
 
 // run receives until the stream breaks, and then ends the calls that are left.
 func (s *carryStream) run(ctx context.Context) {
 	defer close(s.over)
-	err := s.receive(ctx)
+	err := s.link.Connect(ctx, s.carrier.dial, s.carrier.addr, wire.CallsPath)
+	if err == nil {
+		err = s.receive()
+	}
 	s.end()
-	e := wire.FromConnect(err)
 	s.mu.Lock()
 	left := s.calls
-	s.calls, s.why = nil, e
+	s.calls, s.why = nil, err
 	for _, w := range s.waiting {
 		close(w)
 	}
@@ -110,11 +108,11 @@ func (s *carryStream) run(ctx context.Context) {
 	}
 }
 
-// lost is the error of a call that was put into the outbox at a place when the
-// stream broke. Call it once that has.
+// lost is the error of a call that was sent at a place when the stream broke. Call it
+// once that has.
 func (s *carryStream) lost(at int64) *wasmatrix.Error {
 	outcome := wasmatrix.OutcomeNone
-	if s.out.sent(at) {
+	if s.link.Sent(at) {
 		outcome = wasmatrix.OutcomeUnknown
 	}
 	s.mu.Lock()
@@ -122,71 +120,21 @@ func (s *carryStream) lost(at int64) *wasmatrix.Error {
 	return s.carrier.unavailable(outcome, "the connection to %s, which carries out the call, failed: %w", s.carrier.addr, s.why)
 }
 
-// receive opens the stream and passes on what comes. The error is never nil.
-func (s *carryStream) receive(ctx context.Context) error {
-	req := &http.Request{
-		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: "http", Host: s.carrier.addr, Path: apiconnect.ProviderCallServiceCarryProcedure},
-		Host:   s.carrier.addr,
-		Header: http.Header{
-			"Content-Type": {"application/connect+proto"}, "Connect-Protocol-Version": {"1"}, "User-Agent": {"wasmatrix/" + wasmatrix.Version},
-		},
-		Body: s.out, ContentLength: -1,
-	}
-	res, err := s.carrier.http.RoundTrip(req.WithContext(ctx))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "application/connect+proto" {
-		return fmt.Errorf("it answered with status %d and content type %q", res.StatusCode, res.Header.Get("Content-Type"))
-	}
-	r := bufio.NewReaderSize(res.Body, 64<<10)
-	var large []byte
+// receive passes on what comes. The error is never nil.
+func (s *carryStream) receive() error {
 	for {
-		head, err := r.Peek(envelopeSize)
-		if err != nil {
-			return broke(err)
-		}
-		flags, size := head[0], int(binary.BigEndian.Uint32(head[1:]))
-		if flags&^flagEnd != 0 || size > wire.MaxCarry {
-			return fmt.Errorf("it sent a message of flags %x and %d bytes", flags, size)
-		}
-		_, _ = r.Discard(envelopeSize)
-		var b []byte
-		if size <= r.Size() {
-			b, err = r.Peek(size)
-		} else {
-			if cap(large) < size {
-				large = make([]byte, size)
-			}
-			b = large[:size]
-			_, err = io.ReadFull(r, b)
-		}
-		if err != nil {
-			return broke(err)
-		}
-		if flags == flagEnd {
-			return endOfStream(b)
-		}
 		m := new(api.CarryResponse)
-		if err := proto.Unmarshal(b, m); err != nil {
-			return fmt.Errorf("it sent a message that cannot be read: %w", err)
-		}
-		if size <= r.Size() {
-			_, _ = r.Discard(size)
+		err := s.link.Receive(m)
+		switch {
+		case errors.Is(err, io.EOF):
+			return errors.New("it ended the connection")
+		case err != nil:
+			return err
 		}
 		if !s.pass(m) {
 			return fmt.Errorf("it sent a message for call %d that it should not have", m.GetCall())
 		}
 	}
-}
-
-func broke(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // pass gives a message to its call, if that still waits.
@@ -294,9 +242,9 @@ func (s *carryStream) done(u *unaryCall, m *api.CarryResponse) (*api.CarryRespon
 }
 
 // send queues a message, which leaves if alive says so. At, unless nil, becomes
-// where it is in the outbox.
+// where it is among all that were.
 func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, alive func() bool, at *int64) error {
-	place, ok, err := s.out.put(ctx, m, alive)
+	place, ok, err := s.link.Send(ctx, m, link.Claim{Alive: alive, Call: m.GetCall(), First: m.GetScope() != nil})
 	switch {
 	case err != nil:
 		return err
@@ -312,32 +260,5 @@ func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, alive func(
 
 // sendCancel ends a call at the other side, which confirms it.
 func (s *carryStream) sendCancel(number uint64) {
-	s.out.putNow(&api.CarryRequest{Call: number, Part: &api.CarryRequest_Cancel{Cancel: &api.Cancel{}}})
-}
-
-// endOfStream reads why a stream was ended.
-func endOfStream(b []byte) error {
-	var end struct {
-		Error *struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Details []struct {
-				Type  string `json:"type"`
-				Value string `json:"value"`
-			} `json:"details"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(b, &end); err != nil {
-		return fmt.Errorf("it ended the stream with what cannot be read: %w", err)
-	}
-	if end.Error == nil {
-		return errors.New("it ended the stream")
-	}
-	for _, d := range end.Error.Details {
-		m := new(api.Error)
-		if raw, err := base64.RawStdEncoding.DecodeString(d.Value); err == nil && d.Type == string(m.ProtoReflect().Descriptor().FullName()) && proto.Unmarshal(raw, m) == nil {
-			return wire.ErrorFrom(m)
-		}
-	}
-	return fmt.Errorf("it ended the stream: %s: %s", end.Error.Code, end.Error.Message)
+	s.link.SendNow(&api.CarryRequest{Call: number, Part: &api.CarryRequest_Cancel{Cancel: &api.Cancel{}}})
 }

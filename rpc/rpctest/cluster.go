@@ -127,6 +127,8 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h handler) Close() error { return h.s.API.Close() }
 
+func (h handler) Drain(ctx context.Context) { h.s.API.Drain(ctx) }
+
 // Stop ends the server. It may be called more than once.
 func (s *Server) Stop() { s.stop() }
 

@@ -37,6 +37,10 @@ func ScopeFrom(m *api.CallScope) (*capability.Scope, error) {
 	return s, nil
 }
 
+// CallsPath is where a process takes a link over which it carries out the calls of
+// guests of others.
+const CallsPath = "/wasmatrix.v1/calls"
+
 // Bounds of carried calls, which both sides keep to.
 const (
 	// MaxCarried is how many calls of one message, such as those of kv, one stream

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
@@ -13,11 +12,12 @@ import (
 	"github.com/wasmatrix/wasmatrix/capability/messaging"
 	"github.com/wasmatrix/wasmatrix/cluster/gossip"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
+	"github.com/wasmatrix/wasmatrix/rpc/link"
 )
 
 // carriers are the ways to other processes that carry calls out, one each.
 type carriers struct {
-	transport http.RoundTripper
+	dial link.Dial
 
 	mu     sync.Mutex
 	byAddr map[string]*carried
@@ -32,8 +32,8 @@ type carried struct {
 // idleCarrier is how long the way to a process is kept that nobody asks for.
 const idleCarrier = 5 * time.Minute
 
-func newCarriers(rt http.RoundTripper) *carriers {
-	return &carriers{transport: rt, byAddr: make(map[string]*carried)}
+func newCarriers(dial link.Dial) *carriers {
+	return &carriers{dial: dial, byAddr: make(map[string]*carried)}
 }
 
 // to returns the way to a process. It connects when it is first used.
@@ -49,7 +49,7 @@ func (c *carriers) to(addr string) *client.Carrier {
 				delete(c.byAddr, other)
 			}
 		}
-		one = &carried{Carrier: client.NewCarrier(c.transport, addr)}
+		one = &carried{Carrier: client.NewCarrier(c.dial, addr)}
 		c.byAddr[addr] = one
 	}
 	one.used = now
@@ -107,7 +107,7 @@ func redisPrefix(id wasmatrix.ClusterID) string { return "wasmatrix-" + string(i
 // openProviders makes the providers of this node. The node itself is made after
 // them: until it is, nothing is alive.
 func (w *worker) openProviders() {
-	w.carriers = newCarriers(w.transport)
+	w.carriers = newCarriers(w.transport.DialContext)
 	w.onClose(w.carriers.close)
 	embedded := kv.NewClient(kv.ClientConfig{Dialer: w.carriers, Servers: w.servers})
 	w.providers = newProviders(wasmatrix.NodeID(w.cfg.Name), nodeProviders{w, embedded},

@@ -143,7 +143,7 @@ func (s *server) join(store *module.Store) {
 	s.api = rpc.NewServer(rpc.Config{
 		State: state, Log: log, Scheduler: s.dispatch, Leadership: s.leaders,
 		Cluster: clusterView{s}, Modules: moduleService{s.replica}, Transport: s.transport,
-		Calls:  capability.NewHost(capability.HostConfig{Grants: s.grants, Providers: serverProviders{s}}),
+		Calls: capability.NewHost(capability.HostConfig{Grants: s.grants, Providers: serverProviders{s}}), PromptReads: true,
 		Fences: kvFences{s},
 		Inspect: func(b []byte) (*wasmatrix.Module, error) {
 			return module.InspectBytes(b, int64(s.cfg.Server.MaxModule))
