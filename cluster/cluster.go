@@ -104,18 +104,19 @@ func Open(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	peers, err := c.operatorsPeers()
-	if err != nil {
-		return nil, err
+	for _, h := range c.hosted {
+		if err := h.recall(); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.control.start(nil); err != nil {
+	if err := c.startControl(); err != nil {
 		return nil, err
 	}
 	if err := c.openGossip(); err != nil { //nolint:contextcheck // it lives until Close
 		return nil, err
 	}
 	for _, h := range c.hosted {
-		if err := h.resume(peers); err != nil {
+		if err := h.resume(); err != nil {
 			return nil, err
 		}
 	}

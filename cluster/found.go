@@ -6,17 +6,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/group"
 )
 
-// resume reads what this server has accepted, and opens the group if it has
-// begun. Peers, unless nil, is what an operator has made of the control group, and
-// becomes the configuration of this group as well.
-func (h *HostedGroup) resume(peers []byte) error {
+// recall reads what this server has accepted.
+func (h *HostedGroup) recall() error {
 	line, err := h.c.identity.Group(h.conf.Name)
 	if err != nil || line == "" {
 		return err
@@ -24,29 +21,15 @@ func (h *HostedGroup) resume(peers []byte) error {
 	if err := json.Unmarshal([]byte(line), &h.acceptor.kept); err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "what is kept of group %s is damaged: %w", h.conf.Name, err)
 	}
+	return nil
+}
+
+// resume opens the group if it has begun.
+func (h *HostedGroup) resume() error {
 	if !h.acceptor.kept.Chosen {
 		return nil
 	}
-	if peers != nil && h.acceptor.kept.Opened {
-		if err := os.WriteFile(filepath.Join(h.dir, group.PeersFile), peers, 0o600); err != nil {
-			return wasmatrix.Errorf(wasmatrix.CodeStorage, "group %s: hand the peers file down: %w", h.conf.Name, err)
-		}
-	}
 	return h.begin()
-}
-
-// operatorsPeers returns the peers file that an operator has put into the control
-// group's directory, nil where there is none. The group takes it over, or fails,
-// when it starts; hosted groups, which have lost their majorities with it, follow.
-func (c *Cluster) operatorsPeers() ([]byte, error) {
-	peers, err := os.ReadFile(filepath.Join(c.control.dir, group.PeersFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "read the peers file: %w", err)
-	}
-	return peers, nil
 }
 
 // save keeps what this server has accepted. One that cannot must not go on.
