@@ -56,6 +56,9 @@ type ServerConfig struct {
 	Logger                   hclog.Logger // nil logs nothing
 }
 
+// unnamed begins the name of a cluster that is not known yet, which nobody else has.
+const unnamed = "unnamed-"
+
 // ServerAddr is where a server is reached, each host:port.
 type ServerAddr struct {
 	Client string // for [ClientConfig.Servers]
@@ -100,7 +103,7 @@ func OpenServer(cfg ServerConfig) (*Server, error) {
 		name: cfg.Name + "-" + rand.Text()[:8],
 	}
 	if !s.named {
-		s.cluster = rand.Text()
+		s.cluster = unnamed + rand.Text()
 	}
 	ns, err := natsserver.NewServer(s.options())
 	if err != nil {

@@ -3,9 +3,11 @@ package messaging
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
 // serverLog passes the log of a NATS server on. It never ends the process, as the
@@ -31,10 +33,20 @@ func (l *serverLog) fatal() error {
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l *serverLog) Debugf(format string, v ...any)  { l.log.Trace(fmt.Sprintf(format, v...)) }
 func (l *serverLog) Tracef(format string, v ...any)  { l.log.Trace(fmt.Sprintf(format, v...)) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.warn(fmt.Sprintf(format, v...)) }
 
 // Errors are of connections: a route that does not answer, a client that is cut off.
-func (l *serverLog) Errorf(format string, v ...any) { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Errorf(format string, v ...any) { l.warn(fmt.Sprintf(format, v...)) }
+
+// warn warns, unless all that happened is that a server does not know its cluster yet,
+// as when the cluster begins: routes are dialled again, which the server's notices tell.
+func (l *serverLog) warn(text string) {
+	if strings.Contains(text, unnamed) || strings.HasSuffix(text, natsserver.ErrClusterNameRemoteConflict.Error()) {
+		l.log.Debug(text)
+		return
+	}
+	l.log.Warn(text)
+}
 
 func (l *serverLog) Fatalf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
