@@ -241,7 +241,7 @@ func TestCompileBombs(t *testing.T) {
 			a.recovers(before)
 		})
 	}
-	if rss := a.cluster.Nodes[0].RSS(); rss > 600<<20 {
+	if rss := a.cluster.Nodes[0].Memory().Resident; rss > 600<<20 {
 		t.Errorf("the node has %d MiB after all bombs", rss>>20)
 	}
 }

@@ -158,13 +158,13 @@ func footprintOf(ctx context.Context, a *harness.Agent) (f footprint, err error)
 	case <-ctx.Done():
 		return f, ctx.Err()
 	}
-	f.asIs = a.RSS()
+	f.asIs = a.Memory().Resident
 	rt := client.NewTransport()
 	defer rt.CloseIdleConnections()
 	if f.usage, err = client.NewAgents(rt).Usage(ctx, fmt.Sprintf("127.0.0.1:%d", a.Ports.Node), true); err != nil {
 		return f, err
 	}
-	f.collected, f.pageTables = a.RSS(), pageTables(a.PID())
+	f.collected, f.pageTables = a.Memory().Resident, pageTables(a.PID())
 	return f, nil
 }
 

@@ -176,27 +176,35 @@ func (a *Agent) PID() int {
 	return a.cmd.Process.Pid
 }
 
-// RSS returns the resident memory of the process in bytes, 0 if it is not running.
-func (a *Agent) RSS() uint64 {
+// Memory is what a process has in memory, in bytes.
+type Memory struct {
+	Resident uint64 // in all
+	File     uint64 // of it, pages of files, such as the program's
+}
+
+// Memory returns what the process has in memory, nothing while it does not run.
+func (a *Agent) Memory() (m Memory) {
 	a.mu.Lock()
 	cmd := a.cmd
 	a.mu.Unlock()
 	if cmd == nil {
-		return 0
+		return m
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil {
-		return 0
+		return m
 	}
 	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+		for prefix, to := range map[string]*uint64{"VmRSS:": &m.Resident, "RssFile:": &m.File} {
 			var kib uint64
-			if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err == nil {
-				return kib << 10
+			if rest, ok := bytes.CutPrefix(line, []byte(prefix)); ok {
+				if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err == nil {
+					*to = kib << 10
+				}
 			}
 		}
 	}
-	return 0
+	return m
 }
 
 func (a *Agent) signal(sig syscall.Signal) {
