@@ -153,12 +153,14 @@ type RevokeCapability struct {
 	Capability CapabilityID
 }
 
-// PutProvider creates or updates a provider. Revision 0 creates or replaces;
-// another value must be the current one (CONFLICT). Answer: *Provider.
+// PutProvider creates or updates a provider. Revision 0 creates or replaces, with
+// Create only where there is no record yet; another value must be the current one
+// (CONFLICT). Answer: *Provider.
 type PutProvider struct {
 	At       Time
 	Request  Request
 	Provider *Provider
+	Create   bool
 }
 
 // RemoveProvider removes a provider. Answer: nil or CAPABILITY_NOT_FOUND.

@@ -261,6 +261,7 @@ func (r *configReader) url(key string, to *string, schemes ...string) {
 			r.fail(key, "a URL of scheme "+strings.Join(schemes, " or "))
 			return
 		}
+		r.secrets(key, v)
 		*to = v
 	}
 }
@@ -273,7 +274,16 @@ func (r *configReader) urls(key string, to *string, schemes ...string) {
 				return
 			}
 		}
+		r.secrets(key, v)
 		*to = v
+	}
+}
+
+// secrets refuses URLs as they are shown: to record one would lose its password.
+func (r *configReader) secrets(key, v string) {
+	if r.err == nil && HidesSecret(v) {
+		r.err = Errorf(CodeValidation, "config %s has %s for what is not shown: give the password itself, or leave %s as it is", key, hidden, key).
+			With(DetailField, "config."+key)
 	}
 }
 
@@ -300,34 +310,6 @@ func (r *configReader) done() error {
 		return Errorf(CodeValidation, "unknown config key %q; known are %s", unknown, strings.Join(r.known, ", ")).With(DetailField, "config."+unknown)
 	}
 	return nil
-}
-
-// PublicProviderConfig is config without the secrets of its URLs, for people. A
-// user without a password may be a token, and is hidden as well.
-func PublicProviderConfig(config map[string]string) map[string]string {
-	out := make(map[string]string, len(config))
-	for k, v := range config {
-		if k == "url" {
-			var parts []string
-			for s := range strings.SplitSeq(v, ",") {
-				parts = append(parts, redacted(strings.TrimSpace(s)))
-			}
-			v = strings.Join(parts, ",")
-		}
-		out[k] = v
-	}
-	return out
-}
-
-func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return "xxxxx"
-	}
-	if _, ok := u.User.Password(); u.User != nil && !ok {
-		u.User = url.User("xxxxx")
-	}
-	return u.Redacted()
 }
 
 // PlacedProvider is a provider and the processes that host it.

@@ -149,6 +149,8 @@ func (t *tx) putProvider(c wasmatrix.PutProvider) any {
 		p.Revision++
 		p.ChangedAt = dup.at
 		return &p
+	case c.Create && exists:
+		return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q exists, at revision %d", p.ID, old.Revision)
 	case p.Revision != 0 && !exists:
 		return wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %q does not exist, revision %d was expected", p.ID, p.Revision)
 	case p.Revision != 0 && p.Revision != old.Revision:

@@ -186,7 +186,7 @@ func envelopeOf(cmd wasmatrix.Command) (*log.Envelope, error) {
 	case wasmatrix.PutProvider:
 		e.At = int64(c.At)
 		e.Command = &log.Envelope_PutProvider{PutProvider: &log.PutProvider{
-			Request: encodeRequest(c.Request), Provider: encodeProvider(c.Provider),
+			Request: encodeRequest(c.Request), Provider: encodeProvider(c.Provider), Create: c.Create,
 		}}
 	case wasmatrix.RemoveProvider:
 		e.At = int64(c.At)
@@ -299,7 +299,7 @@ func (d *decoder) command(env *log.Envelope) wasmatrix.Command {
 		}
 	case *log.Envelope_PutProvider:
 		c := e.PutProvider
-		return wasmatrix.PutProvider{At: at, Request: d.request(c.GetRequest()), Provider: d.provider(c.GetProvider())}
+		return wasmatrix.PutProvider{At: at, Request: d.request(c.GetRequest()), Provider: d.provider(c.GetProvider()), Create: c.GetCreate()}
 	case *log.Envelope_RemoveProvider:
 		c := e.RemoveProvider
 		return wasmatrix.RemoveProvider{At: at, Request: d.request(c.GetRequest()), Provider: wasmatrix.ProviderID(c.GetProvider())}

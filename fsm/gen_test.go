@@ -196,7 +196,7 @@ func (g *commandGen) draw(t *rapid.T, s *State) wasmatrix.Command {
 		if rapid.IntRange(0, 9).Draw(t, "other type") == 0 {
 			p.Type = wasmatrix.ProviderHTTP
 		}
-		return wasmatrix.PutProvider{At: at, Request: g.request(t), Provider: p}
+		return wasmatrix.PutProvider{At: at, Request: g.request(t), Provider: p, Create: p.Revision == 0 && rapid.Bool().Draw(t, "create")}
 	case 28:
 		return wasmatrix.RemoveProvider{At: at, Request: g.request(t), Provider: g.provider(t)}
 	case 29:

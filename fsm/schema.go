@@ -10,7 +10,7 @@ import "github.com/wasmatrix/wasmatrix"
 //	2  Spec.Stdin, Limits.Fuel, Crash.Fuel, Crash.MemoryPeak
 //	3  Assignment.Provider, Namespace and Stale; Instance.GrantsIndex, which all that
 //	   changes an instance's assignments moves on; RecordDenials;
-//	   RestartInstance.MinEpoch; assignments must name a provider that there is, and a
+//	   RestartInstance.MinEpoch; PutProvider.Create; assignments must name a provider that there is, and a
 //	   provider's type and removal have rules. What was written before goes by the
 //	   rules of its time: it left no GrantsIndex, and such an instance's assignments
 //	   came to its node with the order to start it.

@@ -207,7 +207,7 @@ func (s *script) run(words []string) []string {
 	case "provider":
 		do(wasmatrix.PutProvider{At: at, Request: a.request(), Provider: &wasmatrix.Provider{
 			ID: wasmatrix.ProviderID(word(0)), Type: wasmatrix.ProviderType(a.or("type", "kv")), Revision: uint64(a.num("revision", 0)), Stopped: slices.Contains(a.words, "stopped"),
-		}})
+		}, Create: slices.Contains(a.words, "create")})
 	case "rm-provider":
 		do(wasmatrix.RemoveProvider{At: at, Request: a.request(), Provider: wasmatrix.ProviderID(word(0))})
 	case "deny": // INSTANCE NODE CAPABILITY OPERATION

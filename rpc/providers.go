@@ -57,7 +57,7 @@ func (p *providers) change(ctx context.Context, m proto.Message, id wasmatrix.Pr
 		if before != nil {
 			after.Revision = before.Revision
 		}
-		answer, err := p.cfg.Log.Propose(ctx, wasmatrix.PutProvider{At: now(), Request: req, Provider: after})
+		answer, err := p.cfg.Log.Propose(ctx, wasmatrix.PutProvider{At: now(), Request: req, Provider: after, Create: after.Revision == 0})
 		if wasmatrix.CodeOf(err) == wasmatrix.CodeConflict && try < maxChanges && p.moved(id, after.Revision) {
 			continue
 		}
@@ -155,21 +155,51 @@ func (p *providers) UpdateProvider(ctx context.Context, m *api.UpdateProviderReq
 	if err != nil {
 		return nil, err
 	}
+	if err := checkUpdate(m); err != nil {
+		return nil, err
+	}
 	updated, err := p.change(ctx, m, id, func(before *wasmatrix.Provider) (*wasmatrix.Provider, error) {
 		if before == nil {
 			return nil, providerNotFound(id)
 		}
-		if want := m.GetRevision(); want != 0 && want != before.Revision {
-			return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %s is at revision %d, not %d", id, before.Revision, want).With(wasmatrix.DetailField, "revision")
+		if m.Revision != nil && m.GetRevision() != before.Revision {
+			return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "provider %s is at revision %d, not %d", id, before.Revision, m.GetRevision()).With(wasmatrix.DetailField, "revision")
 		}
 		after := *before
-		after.Config, after.Constraints = m.GetConfig(), constraints
+		after.Config = make(map[string]string, len(before.Config)+len(m.GetConfig()))
+		maps.Copy(after.Config, before.Config)
+		for _, key := range m.GetUnset() {
+			if _, ok := before.Config[key]; !ok {
+				return nil, wasmatrix.Errorf(wasmatrix.CodeValidation, "provider %s has no %q in its configuration", id, key).With(wasmatrix.DetailField, "unset")
+			}
+			delete(after.Config, key)
+		}
+		maps.Copy(after.Config, m.GetConfig())
+		if len(constraints) > 0 || m.GetEverywhere() {
+			after.Constraints = constraints
+		}
 		return &after, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &api.UpdateProviderResponse{Provider: updated}, nil
+}
+
+// checkUpdate checks what can be without knowing the provider.
+func checkUpdate(m *api.UpdateProviderRequest) error {
+	if len(m.GetConfig())+len(m.GetUnset())+len(m.GetConstraints()) == 0 && !m.GetEverywhere() {
+		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "nothing to change: config, unset, constraints and everywhere are empty").With(wasmatrix.DetailField, "config")
+	}
+	if m.GetEverywhere() && len(m.GetConstraints()) > 0 {
+		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "everywhere and constraints exclude each other").With(wasmatrix.DetailField, "everywhere")
+	}
+	for _, key := range m.GetUnset() {
+		if _, both := m.GetConfig()[key]; both {
+			return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "%q is both set and unset", key).With(wasmatrix.DetailField, "unset")
+		}
+	}
+	return nil
 }
 
 func (p *providers) RemoveProvider(ctx context.Context, m *api.RemoveProviderRequest) (*api.RemoveProviderResponse, error) {

@@ -1,12 +1,17 @@
 package rpc_test
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc"
 )
 
 func TestProviders(t *testing.T) {
@@ -79,18 +84,26 @@ func TestProviders(t *testing.T) {
 		}
 	}
 	revision := list()["cache"].Revision
-	_, err = cl.Providers.UpdateProvider(ctx, &api.UpdateProviderRequest{ProviderId: "cache", Revision: revision - 1})
+	_, err = cl.Providers.UpdateProvider(ctx, &api.UpdateProviderRequest{ProviderId: "cache", Everywhere: true, Revision: new(revision - 1)})
 	wantCode(t, "an update of an older revision", err, wasmatrix.CodeConflict, "")
 	_, err = cl.Providers.UpdateProvider(ctx, &api.UpdateProviderRequest{ProviderId: "cache", Config: map[string]string{"nonsense": "x"}})
 	wantCode(t, "an unknown key", err, wasmatrix.CodeValidation, "")
 	if field := wasmatrix.AsError(err).Details[wasmatrix.DetailField]; field != "config.nonsense" {
 		t.Errorf("the field is %q", field)
 	}
-	for _, at := range []uint64{revision, 0} {
+	for _, at := range []*uint64{&revision, nil} {
 		updated, err := cl.Providers.UpdateProvider(ctx, &api.UpdateProviderRequest{ProviderId: "cache", Config: map[string]string{"max_keys": "9"}, Revision: at})
-		if err != nil || updated.Provider.Config["max_keys"] != "9" || len(updated.Provider.Constraints) != 0 || updated.Provider.Revision <= revision {
-			t.Errorf("updated %v, %v", updated.GetProvider(), err)
+		if p := updated.GetProvider(); err != nil || p.GetConfig()["max_keys"] != "9" || !slices.Equal(p.GetConstraints(), []string{"zone=a"}) || p.GetRevision() <= revision {
+			t.Errorf("updated %v, %v", p, err)
 		}
+	}
+	// What is not named stays, with the password that nobody is shown.
+	if p, _ := c.Servers[1].Machine.Snapshot().Provider("cache"); p.Config["url"] != "redis://user:secret@h:6379" {
+		t.Errorf("after an update of another key there is %v", p.Config)
+	}
+	updated, err := cl.Providers.UpdateProvider(ctx, &api.UpdateProviderRequest{ProviderId: "cache", Unset: []string{"url"}, Everywhere: true})
+	if p := updated.GetProvider(); err != nil || len(p.GetConfig()) != 1 || len(p.GetConstraints()) != 0 {
+		t.Errorf("updated %v, %v", p, err)
 	}
 	if _, err := cl.Capabilities.AssignCapability(ctx, &api.AssignCapabilityRequest{InstanceId: "a1", CapabilityId: "c", Type: "kv", Permissions: []string{"kv:read"}, Provider: "cache"}); err != nil {
 		t.Fatal(err)
@@ -132,5 +145,68 @@ func TestProviders(t *testing.T) {
 	}
 	if p := list()["kv"]; p == nil || p.Stopped || p.Revision != 0 {
 		t.Errorf("kv is %v", p)
+	}
+}
+
+// gathering has the first so many proposals wait for one another: each was made of what
+// the state was before any of them.
+type gathering struct {
+	rpc.Log
+	left atomic.Int64
+	all  chan struct{}
+}
+
+func (g *gathering) Propose(ctx context.Context, cmd wasmatrix.Command) (any, error) {
+	if g.left.Add(-1) == 0 {
+		close(g.all)
+	}
+	<-g.all
+	return g.Log.Propose(ctx, cmd)
+}
+
+// TestProvidersAreChangedByManyAtOnce: of those who make one at the same time one
+// succeeds, and changes of different keys are all there in the end, also of a default
+// one that has no record yet.
+func TestProvidersAreChangedByManyAtOnce(t *testing.T) {
+	keys := []string{"max_keys", "max_bytes", "max_value"}
+	var made [16]error
+	log := &gathering{all: make(chan struct{})}
+	c := newCluster(t, 1, func(cfg *rpc.Config) { log.Log, cfg.Log = cfg.Log, log })
+	cl := c.Client(once)
+	log.left.Store(int64(len(made) + len(keys)))
+	var wg sync.WaitGroup
+	for i := range made {
+		wg.Go(func() {
+			_, made[i] = cl.Providers.StartProvider(t.Context(), &api.StartProviderRequest{
+				ProviderId: "mine", Type: "kv", Config: map[string]string{"max_keys": strconv.Itoa(i + 1)},
+			})
+		})
+	}
+	for i, key := range keys {
+		wg.Go(func() {
+			if _, err := cl.Providers.UpdateProvider(t.Context(), &api.UpdateProviderRequest{ProviderId: "kv", Config: map[string]string{key: strconv.Itoa(i + 1)}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	got, err := cl.Providers.GetProvider(t.Context(), &api.GetProviderRequest{ProviderId: "mine"})
+	if err != nil || got.Provider.Revision != 1 {
+		t.Errorf("made is %v, %v", got.GetProvider(), err)
+	}
+	won := 0
+	for i, err := range made {
+		switch {
+		case err == nil && got.GetProvider().GetConfig()["max_keys"] == strconv.Itoa(i+1):
+			won++
+		case wasmatrix.CodeOf(err) != wasmatrix.CodeConflict:
+			t.Errorf("who made one with %d keys was told %v", i+1, err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d have made what is there", won)
+	}
+	if got, err = cl.Providers.GetProvider(t.Context(), &api.GetProviderRequest{ProviderId: "kv"}); err != nil || len(got.Provider.Config) != len(keys) || got.Provider.Revision != uint64(len(keys)) {
+		t.Errorf("kv is %v, %v", got.GetProvider(), err)
 	}
 }

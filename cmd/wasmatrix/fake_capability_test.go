@@ -147,17 +147,21 @@ func (s fakeProviderService) StopProvider(_ context.Context, req *api.StopProvid
 	return &api.StopProviderResponse{Provider: p}, nil
 }
 
-// UpdateProvider refuses what was made from another revision than there is.
 func (s fakeProviderService) UpdateProvider(_ context.Context, req *api.UpdateProviderRequest) (*api.UpdateProviderResponse, error) {
 	s.note(req)
 	p, err := s.provider(req.GetProviderId())
 	if err != nil {
 		return nil, err
 	}
-	if req.GetRevision() != p.GetRevision() {
+	if req.Revision != nil && req.GetRevision() != p.GetRevision() {
 		return nil, wasmatrix.Errorf(wasmatrix.CodeConflict, "revision %d, not %d", p.GetRevision(), req.GetRevision())
 	}
-	p.Config, p.Constraints, p.Revision = req.GetConfig(), req.GetConstraints(), p.GetRevision()+1
+	p.Config = maps.Clone(p.GetConfig())
+	for _, k := range req.GetUnset() {
+		delete(p.Config, k)
+	}
+	maps.Copy(p.Config, req.GetConfig())
+	p.Revision++
 	return &api.UpdateProviderResponse{Provider: p}, nil
 }
 
@@ -187,11 +191,6 @@ func (s fakeProviderService) GetProvider(_ context.Context, req *api.GetProvider
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	if s.race {
-		s.providers[p.GetProviderId()].Revision++
-	}
-	s.mu.Unlock()
 	res := &api.GetProviderResponse{Provider: p, Nodes: []string{"n1", "n3"}, Assignments: 7}
 	if p.GetStopped() {
 		res.Nodes = nil

@@ -42,7 +42,6 @@ type fakeServer struct {
 	restored  []byte
 	leader    string
 	hold      bool // streams of logs end only with their client
-	race      bool // somebody else updates a provider once it was read
 }
 
 func startFake() (*fakeServer, func()) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/url"
 	"strings"
 
 	"github.com/wasmatrix/wasmatrix"
@@ -9,9 +8,6 @@ import (
 
 // maxConfigFile bounds a file that holds one value of a configuration, in bytes.
 const maxConfigFile = 4096
-
-// redacted stands for what is secret in a URL, where that is shown.
-const redacted = "xxxxx"
 
 // parseConfig reads KEY=VALUE and KEY=@FILE.
 func (c *cli) parseConfig(pairs []string) (map[string]string, error) {
@@ -28,31 +24,11 @@ func (c *cli) parseConfig(pairs []string) (map[string]string, error) {
 			v = strings.TrimRight(string(data), "\r\n")
 			config[k] = v
 		}
-		if isRedacted(v) {
-			return nil, usagef("--config %s: the password %s stands for one that is not shown; give the password itself", k, redacted)
+		if wasmatrix.HidesSecret(v) {
+			return nil, usagef("--config %s: the password in %q stands for one that is not shown; give the password itself", k, v)
 		}
 	}
 	return config, nil
-}
-
-// isRedacted reports whether a value is one or several URLs as
-// [wasmatrix.PublicProviderConfig] shows them. A password that is what stands for
-// one is not told from it.
-func isRedacted(value string) bool {
-	for s := range strings.SplitSeq(value, ",") {
-		s = strings.TrimSpace(s)
-		if s == redacted {
-			return true
-		}
-		u, err := url.Parse(s)
-		if err != nil || u.User == nil {
-			continue
-		}
-		if password, ok := u.User.Password(); ok && password == redacted || !ok && u.User.Username() == redacted {
-			return true
-		}
-	}
-	return false
 }
 
 // checkProvider checks a provider as the servers will, but for its constraints.

@@ -130,7 +130,6 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 //	fake clear         forgets which streams were opened
 //	fake stream NAME   waits until a stream was opened
 //	fake hold          lets streams of logs stay open
-//	fake race          lets somebody else update a provider after each time it is read
 //	fake leaderless    takes the leader away
 //	fake pushed N      wants N modules to have been pushed
 //	fake restored FILE wants a file to have been restored
@@ -147,8 +146,6 @@ func scriptFake(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "hold":
 		fake.hold = true
-	case "race":
-		fake.race = true
 	case "leaderless":
 		fake.leader = ""
 	case "clear":

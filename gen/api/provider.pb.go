@@ -345,13 +345,20 @@ func (x *StopProviderResponse) GetProvider() *Provider {
 }
 
 type UpdateProviderRequest struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	RequestId   string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	ProviderId  string                 `protobuf:"bytes,2,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
-	Config      map[string]string      `protobuf:"bytes,3,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Constraints []string               `protobuf:"bytes,4,rep,name=constraints,proto3" json:"constraints,omitempty"`
-	// The revision that it must have, or CONFLICT; 0 updates whatever there is.
-	Revision      uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	RequestId  string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	ProviderId string                 `protobuf:"bytes,2,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
+	// Keys that get another value; the others keep theirs.
+	Config map[string]string `protobuf:"bytes,3,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// In place of those that there are, unless there are none here.
+	Constraints []string `protobuf:"bytes,4,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	// The revision that it must have, or CONFLICT; without one, whatever there is is
+	// updated.
+	Revision *uint64 `protobuf:"varint,5,opt,name=revision,proto3,oneof" json:"revision,omitempty"`
+	// Keys that return to their default.
+	Unset []string `protobuf:"bytes,6,rep,name=unset,proto3" json:"unset,omitempty"`
+	// Host it on every node: it has no constraints any more.
+	Everywhere    bool `protobuf:"varint,7,opt,name=everywhere,proto3" json:"everywhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,10 +422,24 @@ func (x *UpdateProviderRequest) GetConstraints() []string {
 }
 
 func (x *UpdateProviderRequest) GetRevision() uint64 {
-	if x != nil {
-		return x.Revision
+	if x != nil && x.Revision != nil {
+		return *x.Revision
 	}
 	return 0
+}
+
+func (x *UpdateProviderRequest) GetUnset() []string {
+	if x != nil {
+		return x.Unset
+	}
+	return nil
+}
+
+func (x *UpdateProviderRequest) GetEverywhere() bool {
+	if x != nil {
+		return x.Everywhere
+	}
+	return false
 }
 
 type UpdateProviderResponse struct {
@@ -795,18 +816,23 @@ const file_wasmatrix_v1_provider_proto_rawDesc = "" +
 	"\vprovider_id\x18\x02 \x01(\tR\n" +
 	"providerId\"J\n" +
 	"\x14StopProviderResponse\x122\n" +
-	"\bprovider\x18\x01 \x01(\v2\x16.wasmatrix.v1.ProviderR\bprovider\"\x99\x02\n" +
+	"\bprovider\x18\x01 \x01(\v2\x16.wasmatrix.v1.ProviderR\bprovider\"\xe1\x02\n" +
 	"\x15UpdateProviderRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1f\n" +
 	"\vprovider_id\x18\x02 \x01(\tR\n" +
 	"providerId\x12G\n" +
 	"\x06config\x18\x03 \x03(\v2/.wasmatrix.v1.UpdateProviderRequest.ConfigEntryR\x06config\x12 \n" +
-	"\vconstraints\x18\x04 \x03(\tR\vconstraints\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x04R\brevision\x1a9\n" +
+	"\vconstraints\x18\x04 \x03(\tR\vconstraints\x12\x1f\n" +
+	"\brevision\x18\x05 \x01(\x04H\x00R\brevision\x88\x01\x01\x12\x14\n" +
+	"\x05unset\x18\x06 \x03(\tR\x05unset\x12\x1e\n" +
+	"\n" +
+	"everywhere\x18\a \x01(\bR\n" +
+	"everywhere\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
+	"\t_revision\"L\n" +
 	"\x16UpdateProviderResponse\x122\n" +
 	"\bprovider\x18\x01 \x01(\v2\x16.wasmatrix.v1.ProviderR\bprovider\"W\n" +
 	"\x15RemoveProviderRequest\x12\x1d\n" +
@@ -902,6 +928,7 @@ func file_wasmatrix_v1_provider_proto_init() {
 	if File_wasmatrix_v1_provider_proto != nil {
 		return
 	}
+	file_wasmatrix_v1_provider_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

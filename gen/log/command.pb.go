@@ -1404,9 +1404,11 @@ func (x *RevokeCapability) GetCapability() string {
 }
 
 type PutProvider struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
-	Provider      *Provider              `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Request  *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	Provider *Provider              `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	// There must be no record of its name.
+	Create        bool `protobuf:"varint,3,opt,name=create,proto3" json:"create,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1453,6 +1455,13 @@ func (x *PutProvider) GetProvider() *Provider {
 		return x.Provider
 	}
 	return nil
+}
+
+func (x *PutProvider) GetCreate() bool {
+	if x != nil {
+		return x.Create
+	}
+	return false
 }
 
 type RemoveProvider struct {
@@ -1947,10 +1956,11 @@ const file_wasmatrix_log_v1_command_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x03 \x01(\tR\n" +
-	"capability\"z\n" +
+	"capability\"\x92\x01\n" +
 	"\vPutProvider\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x126\n" +
-	"\bprovider\x18\x02 \x01(\v2\x1a.wasmatrix.log.v1.ProviderR\bprovider\"a\n" +
+	"\bprovider\x18\x02 \x01(\v2\x1a.wasmatrix.log.v1.ProviderR\bprovider\x12\x16\n" +
+	"\x06create\x18\x03 \x01(\bR\x06create\"a\n" +
 	"\x0eRemoveProvider\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.wasmatrix.log.v1.RequestR\arequest\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\"\x86\x01\n" +

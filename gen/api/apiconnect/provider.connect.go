@@ -60,7 +60,8 @@ type ProviderServiceClient interface {
 	StartProvider(context.Context, *api.StartProviderRequest) (*api.StartProviderResponse, error)
 	// StopProvider keeps the record; calls get PROVIDER_UNAVAILABLE.
 	StopProvider(context.Context, *api.StopProviderRequest) (*api.StopProviderResponse, error)
-	// UpdateProvider replaces configuration and constraints.
+	// UpdateProvider changes what is given of configuration and constraints, and
+	// leaves the rest as it is.
 	UpdateProvider(context.Context, *api.UpdateProviderRequest) (*api.UpdateProviderResponse, error)
 	// RemoveProvider forgets a provider that is stopped. A default one returns to
 	// what it was at first.
@@ -192,7 +193,8 @@ type ProviderServiceHandler interface {
 	StartProvider(context.Context, *api.StartProviderRequest) (*api.StartProviderResponse, error)
 	// StopProvider keeps the record; calls get PROVIDER_UNAVAILABLE.
 	StopProvider(context.Context, *api.StopProviderRequest) (*api.StopProviderResponse, error)
-	// UpdateProvider replaces configuration and constraints.
+	// UpdateProvider changes what is given of configuration and constraints, and
+	// leaves the rest as it is.
 	UpdateProvider(context.Context, *api.UpdateProviderRequest) (*api.UpdateProviderResponse, error)
 	// RemoveProvider forgets a provider that is stopped. A default one returns to
 	// what it was at first.
