@@ -375,6 +375,28 @@ func TestLargeBodiesPass(t *testing.T) {
 	}
 }
 
+func TestWhoWantsNoLinkIsToldOfIt(t *testing.T) {
+	c, _ := carryCluster(t, newFakeHost())
+	for name, rt := range map[string]http.RoundTripper{"HTTP/1.1": http.DefaultTransport, "HTTP/2": newTransport(t)} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.Servers[0].Addr+wire.CallsPath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusUpgradeRequired || res.Header.Get(wire.HeaderCode) != string(wasmatrix.CodeInvalidRequest) {
+			t.Errorf("%s: status %d with code %q", name, res.StatusCode, res.Header.Get(wire.HeaderCode))
+		}
+		if up := res.Header.Get("Upgrade"); name == "HTTP/1.1" && up != "wasmatrix-link/1" {
+			t.Errorf("%s: it is told to upgrade to %q", name, up)
+		}
+	}
+}
+
 func TestCarriedCallsPassTheGate(t *testing.T) {
 	_, carrier := carryCluster(t, newFakeHost(), func(cfg *rpc.Config) {
 		cfg.Authenticate = func(context.Context, string, http.Header) (context.Context, error) {

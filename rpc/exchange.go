@@ -120,7 +120,7 @@ func (x *exchange) refuse(status int, code connect.Code, e *wasmatrix.Error) {
 	x.coded, x.held, x.moved = true, 0, nil
 	h := x.Header()
 	for name := range h {
-		if name != "Allow" && name != "Accept-Post" {
+		if name != "Allow" && name != "Accept-Post" && name != "Upgrade" {
 			delete(h, name)
 		}
 	}

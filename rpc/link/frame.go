@@ -56,6 +56,9 @@ type frameReader struct {
 // connection between two frames is io.EOF, in the middle of one
 // io.ErrUnexpectedEOF; what is no frame is E1, one that is too large E8.
 func (f *frameReader) next() (flags byte, b []byte, err error) {
+	if cap(f.large) > maxSpare {
+		f.large = nil
+	}
 	head, err := f.r.Peek(headSize)
 	if err != nil {
 		if len(head) > 0 && errors.Is(err, io.EOF) {
