@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/api"
@@ -71,10 +72,7 @@ Without a constraint it is hosted by every node.`,
 			if err != nil {
 				return err
 			}
-			if c.json() {
-				return c.writeJSON(res)
-			}
-			return c.writeTable(c.providerTable(res.GetProvider()))
+			return c.showProviders(res, res.GetProvider())
 		})(cmd, args)
 	}
 	return cmd
@@ -122,10 +120,7 @@ PROVIDER_UNAVAILABLE until it is started again, and instances go on.`,
 			if err != nil {
 				return err
 			}
-			if c.json() {
-				return c.writeJSON(res)
-			}
-			return c.writeTable(c.providerTable(res.GetProvider()))
+			return c.showProviders(res, res.GetProvider())
 		}),
 	}
 }
@@ -171,10 +166,7 @@ func (c *cli) providerLsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if c.json() {
-			return c.writeJSON(res)
-		}
-		return c.writeTable(c.providerTable(res.GetProviders()...))
+		return c.showProviders(res, res.GetProviders()...)
 	})
 	return cmd
 }
@@ -221,6 +213,14 @@ func wantsProvider(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return wasmatrix.ProviderID(args[0]).Validate()
+}
+
+// showProviders prints a response, or the providers that it has as a table.
+func (c *cli) showProviders(res proto.Message, providers ...*api.Provider) error {
+	if c.json() {
+		return c.writeJSON(res)
+	}
+	return c.writeTable(c.providerTable(providers...))
 }
 
 func (c *cli) providerTable(providers ...*api.Provider) *table {

@@ -58,10 +58,7 @@ is CONFLICT, and changes nothing.`,
 			if err != nil {
 				return err
 			}
-			if c.json() {
-				return c.writeJSON(res)
-			}
-			return c.writeTable(c.providerTable(res.GetProvider()))
+			return c.showProviders(res, res.GetProvider())
 		})(cmd, args)
 	}
 	return cmd
