@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/rpc"
@@ -133,5 +135,74 @@ func TestPromptReadsHoldNothingUp(t *testing.T) {
 	wantCode(t, "what waits", <-blocked, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
 	if err := host.await(wait(t), 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhoReceivesChanges: callers that are alone receive for themselves, and others
+// must not be left without anybody who does, whoever comes, is cancelled or goes.
+func TestWhoReceivesChanges(t *testing.T) {
+	for _, prompt := range []bool{false, true} {
+		t.Run(fmt.Sprintf("prompt %t", prompt), func(t *testing.T) {
+			host := newFakeHost()
+			_, carrier := carryCluster(t, host, func(cfg *rpc.Config) { cfg.PromptReads = prompt })
+			if _, err := carrier.KV().Set(t.Context(), scopeOf("i"), "k", []byte("v"), capability.SetOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			get := func() {
+				if e, found, err := carrier.KV().Get(wait(t), scopeOf("i"), "k"); err != nil || !found || string(e.Value) != "v" {
+					t.Errorf("get: %q, %t, %v", e.Value, found, err)
+				}
+			}
+			cancelled := func(after time.Duration) {
+				ctx, cancel := context.WithTimeout(t.Context(), after)
+				defer cancel()
+				_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+				wantCode(t, "a call that was cancelled", err, wasmatrix.CodeTimeout, "")
+			}
+			subscribed := func() {
+				sub, err := carrier.Messaging().Subscribe(wait(t), scopeOf("i"), "t", "")
+				if err == nil {
+					err = carrier.Messaging().Publish(wait(t), scopeOf("i"), "t", []byte("m"))
+				}
+				if err == nil {
+					_, err = sub.Receive(wait(t))
+				}
+				if err == nil {
+					err = sub.Close()
+				}
+				if err != nil {
+					t.Errorf("subscription: %v", err)
+				}
+			}
+			rapid.Check(t, func(rt *rapid.T) {
+				var wg sync.WaitGroup
+				for range rapid.IntRange(1, 4).Draw(rt, "callers") {
+					steps := rapid.SliceOfN(rapid.IntRange(0, 9), 1, 20).Draw(rt, "steps")
+					wg.Go(func() {
+						for _, step := range steps {
+							switch step {
+							case 0:
+								cancelled(time.Duration(len(steps)) * 50 * time.Microsecond)
+							case 1:
+								cancelled(0)
+							case 2:
+								subscribed()
+							case 3:
+								time.Sleep(100 * time.Microsecond)
+							default:
+								get()
+							}
+						}
+					})
+				}
+				wg.Wait()
+				if t.Failed() {
+					rt.FailNow()
+				}
+			})
+			if err := host.await(wait(t), 0); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -96,18 +96,14 @@ func (c *Carrier) unary(ctx context.Context, m *api.CarryRequest, s *capability.
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case res := <-u.answer:
+	if res, ok := stream.await(ctx, u); ok {
 		return stream.done(u, res)
-	case <-ctx.Done():
 	}
 	stream.sendCancel(u.number)
-	patience := time.NewTimer(cancelPatience)
-	defer patience.Stop()
-	select {
-	case res := <-u.answer:
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelPatience)
+	defer cancel()
+	if res, ok := stream.await(patience, u); ok {
 		return stream.done(u, res)
-	case <-patience.C:
 	}
 	if !stream.forget(u) {
 		return stream.done(u, <-u.answer) // it came after all

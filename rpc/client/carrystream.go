@@ -2,9 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -20,6 +17,7 @@ type carryStream struct {
 	link    *link.Link
 	cancel  context.CancelFunc
 	over    chan struct{} // closed when nothing comes any more
+	reading               // who receives
 
 	mu      sync.Mutex
 	calls   map[uint64]receiver // guarded by mu; nil once it is broken
@@ -42,6 +40,7 @@ var broken = &api.CarryResponse{End: true}
 // unaryCall is a call of one message and one answer.
 type unaryCall struct {
 	number uint64
+	alone  bool                    // no other call was under way when it began
 	at     int64                   // where its message is among all that were sent
 	answer chan *api.CarryResponse // has room for one
 }
@@ -61,7 +60,7 @@ const notPlaced = int64(1<<63 - 1)
 
 func openCarry(c *Carrier) *carryStream {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &carryStream{carrier: c, cancel: cancel, over: make(chan struct{}), calls: make(map[uint64]receiver)}
+	s := &carryStream{carrier: c, cancel: cancel, over: make(chan struct{}), reading: newReading(), calls: make(map[uint64]receiver)}
 	s.link = link.New(func(c link.Claim) { s.pass(lapsed(c)) })
 	go s.run(ctx)
 	return s
@@ -92,7 +91,7 @@ func (s *carryStream) run(ctx context.Context) {
 	defer close(s.over)
 	err := s.link.Connect(ctx, s.carrier.dial, s.carrier.addr, wire.CallsPath)
 	if err == nil {
-		err = s.receive()
+		err = s.receive(ctx)
 	}
 	s.end()
 	s.mu.Lock()
@@ -118,23 +117,6 @@ func (s *carryStream) lost(at int64) *wasmatrix.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.carrier.unavailable(outcome, "the connection to %s, which carries out the call, failed: %w", s.carrier.addr, s.why)
-}
-
-// receive passes on what comes. The error is never nil.
-func (s *carryStream) receive() error {
-	for {
-		m := new(api.CarryResponse)
-		err := s.link.Receive(m)
-		switch {
-		case errors.Is(err, io.EOF):
-			return errors.New("it ended the connection")
-		case err != nil:
-			return err
-		}
-		if !s.pass(m) {
-			return fmt.Errorf("it sent a message for call %d that it should not have", m.GetCall())
-		}
-	}
 }
 
 // pass gives a message to its call, if that still waits.
@@ -201,6 +183,7 @@ func (s *carryStream) enter(ctx context.Context) (*unaryCall, error) {
 	s.last++
 	u.number = s.last
 	s.calls[u.number] = u
+	u.alone = len(s.calls) == 1
 	return u, nil
 }
 
@@ -214,6 +197,7 @@ func (s *carryStream) enterOpen(call receiver) (uint64, error) {
 	defer s.mu.Unlock()
 	s.last++
 	s.calls[s.last] = call
+	s.want()
 	return s.last, nil
 }
 
@@ -225,6 +209,7 @@ func (s *carryStream) forget(u *unaryCall) bool {
 		return false
 	}
 	s.remove(u.number, u)
+	s.want() // others may have relied on this one to receive
 	return true
 }
 
@@ -249,6 +234,7 @@ func (s *carryStream) send(ctx context.Context, m *api.CarryRequest, alive func(
 	case err != nil:
 		return err
 	case !ok:
+		s.want() // to see why
 		<-s.over
 		return s.lost(notPlaced)
 	}

@@ -50,12 +50,46 @@ func appendFrame(b []byte, flags byte, m proto.Message) ([]byte, error) {
 type frameReader struct {
 	r     *bufio.Reader
 	large []byte // for what does not fit into r
+
+	// Of a frame whose head was read, where reading the rest was interrupted.
+	begun bool
+	flags byte
+	size  int
+	got   int // bytes in large
 }
 
 // next reads a frame. What it returns is good until the next. The end of the
 // connection between two frames is io.EOF, in the middle of one
-// io.ErrUnexpectedEOF; what is no frame is E1, one that is too large E8.
+// io.ErrUnexpectedEOF; what is no frame is E1, one that is too large E8. Where a read
+// deadline has passed, next may be called again and goes on where it was.
 func (f *frameReader) next() (flags byte, b []byte, err error) {
+	if !f.begun {
+		if err := f.head(); err != nil {
+			return 0, nil, err
+		}
+	}
+	if f.size <= f.r.Size() {
+		if b, err = f.r.Peek(f.size); err == nil {
+			_, _ = f.r.Discard(f.size) // it stays where it is until the next read
+		}
+	} else {
+		var n int
+		n, err = io.ReadFull(f.r, f.large[f.got:f.size])
+		f.got += n
+		b = f.large[:f.size]
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	f.begun = false
+	return f.flags, b, nil
+}
+
+// head reads the head of a frame.
+func (f *frameReader) head() error {
 	if cap(f.large) > maxSpare {
 		f.large = nil
 	}
@@ -64,27 +98,19 @@ func (f *frameReader) next() (flags byte, b []byte, err error) {
 		if len(head) > 0 && errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return 0, nil, err
+		return err
 	}
-	flags, size := head[0], int(binary.BigEndian.Uint32(head[1:]))
+	f.flags, f.size, f.got = head[0], int(binary.BigEndian.Uint32(head[1:])), 0
 	switch {
-	case flags > flagPong:
-		return 0, nil, wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "a frame with flags %x", flags)
-	case size > wire.MaxCarry:
-		return 0, nil, wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "a message of %d bytes, at most %d are allowed", size, wire.MaxCarry)
+	case f.flags > flagPong:
+		return wasmatrix.Errorf(wasmatrix.CodeInvalidRequest, "a frame with flags %x", f.flags)
+	case f.size > wire.MaxCarry:
+		return wasmatrix.Errorf(wasmatrix.CodeResourceExhausted, "a message of %d bytes, at most %d are allowed", f.size, wire.MaxCarry)
 	}
 	_, _ = f.r.Discard(headSize)
-	if size <= f.r.Size() {
-		if b, err = f.r.Peek(size); err == nil {
-			_, _ = f.r.Discard(size) // it stays where it is until the next read
-		}
-	} else {
-		b = slices.Grow(f.large[:0], size)[:size]
-		f.large = b
-		_, err = io.ReadFull(f.r, b)
+	if f.size > f.r.Size() {
+		f.large = slices.Grow(f.large[:0], f.size)[:f.size]
 	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return flags, b, err
+	f.begun = true
+	return nil
 }

@@ -36,8 +36,8 @@ const lingering = time.Second
 // bufferSize is how much is read at a time, in bytes.
 const bufferSize = 64 << 10
 
-// Link is one side of a connection. Send may be called by any goroutine, Receive by
-// one. Close it.
+// Link is one side of a connection. Send may be called by any goroutine, Receive by one
+// at a time. Close it.
 type Link struct {
 	out *outbox
 
@@ -195,8 +195,12 @@ func (l *Link) broken(err error) error {
 	return err
 }
 
-// Interrupt ends Receive, now and later, and lets sending go on.
+// Interrupt ends Receive with [os.ErrDeadlineExceeded], now and later, and lets sending
+// go on.
 func (l *Link) Interrupt() { _ = l.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// Resume ends Interrupt. Receive goes on where it was, if in the middle of a message.
+func (l *Link) Resume() { _ = l.conn.SetReadDeadline(time.Time{}) }
 
 // End has everything sent that was queued, tells the other side why this is the end,
 // nil where all is well, and closes the link. Nobody may send or receive any more.

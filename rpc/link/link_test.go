@@ -1,13 +1,16 @@
 package link
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,6 +287,67 @@ func TestInterruptLeavesSending(t *testing.T) {
 	}
 	if err := l.Receive(m); !errors.Is(err, io.EOF) {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// TestInterruptedMessagesAreWhole: reading goes on where it was, wherever that is.
+func TestInterruptedMessagesAreWhole(t *testing.T) {
+	sizes := []int{0, 3, 1000, 60_000, 70_000, 200_000}
+	var frames []byte
+	for n, size := range sizes {
+		m := message(n+1, size)
+		rand.Read(m.GetPublish().Data)
+		var err error
+		if frames, err = appendFrame(frames, flagMessage, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, there := net.Pipe()
+	l := New(func(Claim) {})
+	l.start(here, here)
+	l.attach()
+	defer l.Close()
+	l.Interrupt()
+	go func() {
+		for rest := frames; len(rest) > 0; {
+			n := min(len(rest), 1+len(rest)/7)
+			_, _ = there.Write(rest[:n])
+			rest = rest[n:]
+		}
+		there.Close()
+	}()
+	var got []byte
+	interrupted := 0
+	for {
+		m := new(api.CarryRequest)
+		err := l.Receive(m)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if interrupted++; interrupted%2 == 0 {
+				l.Resume()
+				time.AfterFunc(time.Duration(interrupted%50)*time.Microsecond, l.Interrupt)
+			} else {
+				l.Resume()
+			}
+			continue
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("it ended with %v", err)
+			}
+			break
+		}
+		if got, err = appendFrame(got, flagMessage, m); err != nil {
+			t.Fatal(err)
+		}
+		if interrupted%2 == 1 {
+			l.Interrupt()
+		}
+	}
+	if !bytes.Equal(got, frames) {
+		t.Errorf("%d bytes came, or others; %d were sent", len(got), len(frames))
+	}
+	if interrupted < 2 {
+		t.Errorf("it was interrupted %d times", interrupted)
 	}
 }
 
