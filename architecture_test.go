@@ -27,8 +27,12 @@ var rooms = []room{
 		"the root package is the vocabulary that all rooms share: whatever it imported, all of them would depend on",
 	},
 	{
-		"fsm", []string{".", "./gen/log", "github.com/tidwall/btree", "github.com/klauspost/compress", "google.golang.org/protobuf"},
+		"fsm", []string{".", "./gen/log", "./snapfile", "github.com/tidwall/btree", "google.golang.org/protobuf"},
 		"the state machine must give the same state on every peer: no network, no store, no clock can come in by an import",
+	},
+	{
+		"snapfile", []string{".", "github.com/klauspost/compress", "google.golang.org/protobuf"},
+		"the framing of snapshots is kept for ever and shared by state machines: it knows none of them, nor who stores or sends the files",
 	},
 	{
 		"scheduler", []string{"."},
@@ -75,7 +79,7 @@ var rooms = []room{
 	},
 	{
 		"capability/kv", []string{
-			".", "./abi", "./capability", "./gen/kv", "github.com/tidwall/btree", "github.com/klauspost/compress", "google.golang.org/protobuf",
+			".", "./abi", "./capability", "./gen/kv", "./snapfile", "github.com/tidwall/btree", "google.golang.org/protobuf",
 			"github.com/redis/go-redis/v9", "github.com/hashicorp/go-hclog",
 		},
 		"the store is replicated by whoever hosts it, and reached over whatever carries calls: it knows neither raft nor rpc",
@@ -164,6 +168,9 @@ func TestRoomsRefuse(t *testing.T) {
 	for _, ban := range []struct{ dir, imp string }{
 		{"fsm", modulePath + "/cluster"},
 		{"fsm", "github.com/hashicorp/raft"},
+		{"fsm", "github.com/klauspost/compress"},
+		{"snapfile", modulePath + "/fsm"},
+		{"snapfile", modulePath + "/gen/log"},
 		{"scheduler", modulePath + "/scheduler/dispatch"},
 		{"scheduler", "github.com/hashicorp/go-hclog"},
 		{"cluster", modulePath + "/rpc"},

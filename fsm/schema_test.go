@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/log"
+	"github.com/wasmatrix/wasmatrix/snapfile/snapfiletest"
 )
 
 // later has a command for each field that a version after the first added,
@@ -69,12 +69,12 @@ func versionOf(t *testing.T, c wasmatrix.Command) uint32 {
 
 func snapshotVersions(t *testing.T, b []byte) (format, rules uint32) {
 	t.Helper()
-	chunks := splitSnapshot(t, b)
+	format, chunks := snapfiletest.Split(t, snapshotFormat, b)
 	var tr log.SnapshotTrailer
-	if err := proto.Unmarshal(chunks[len(chunks)-1].payload, &tr); err != nil {
+	if err := proto.Unmarshal(chunks[len(chunks)-1].Payload, &tr); err != nil {
 		t.Fatal(err)
 	}
-	return binary.BigEndian.Uint32(b[len(snapshotMagic):]), tr.GetHashVersion()
+	return format, tr.GetHashVersion()
 }
 
 // TestNewFieldsNeedANewerServer: an older server stops at a command or a
@@ -130,7 +130,7 @@ func TestSnapshotIsHashedByTheRulesOfItsState(t *testing.T) {
 	chunks := splitSnapshot(t, snapshotOf(t, fullState()))
 	last := &chunks[len(chunks)-1]
 	var tr log.SnapshotTrailer
-	if err := proto.Unmarshal(last.payload, &tr); err != nil {
+	if err := proto.Unmarshal(last.Payload, &tr); err != nil {
 		t.Fatal(err)
 	}
 	tr.HashVersion = 1
@@ -138,7 +138,7 @@ func TestSnapshotIsHashedByTheRulesOfItsState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last.payload, last.rawLen = b, len(b)
+	*last = snapfiletest.Message(last.Kind, b)
 	wantCode(t, New(Options{}).Restore(bytes.NewReader(joinSnapshot(chunks))), wasmatrix.CodeStorage)
 }
 

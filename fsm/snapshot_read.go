@@ -2,115 +2,32 @@ package fsm
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/log"
+	"github.com/wasmatrix/wasmatrix/snapfile"
 )
 
 // readSnapshot builds the state that a snapshot holds, and checks that it is
-// whole and consistent.
-func readSnapshot(r io.Reader, specs *specInterner) (*State, Header, error) {
-	version, err := readPreamble(r)
+// whole and consistent. What it says of the snapshot is all but the hash.
+func readSnapshot(r io.Reader, specs *specInterner) (*State, SnapshotInfo, error) {
+	b := newBuilder(specs)
+	size, err := snapshotFormat.Read(r, b)
 	if err != nil {
-		return nil, Header{}, err
+		return nil, SnapshotInfo{}, err
 	}
-	sum := sha256.New()
-	sum.Write(binary.BigEndian.AppendUint32([]byte(snapshotMagic), version))
-	chunks := &chunkReader{r: r}
-	first, err := chunks.next()
-	if err != nil {
-		return nil, Header{}, err
-	}
-	if first.kind != chunkHeader {
-		return nil, Header{}, corrupt("it begins with a chunk of %s", first.kind)
-	}
-	var head log.SnapshotHeader
-	if err := proto.Unmarshal(first.payload, &head); err != nil {
-		return nil, Header{}, corrupt("header: %w", err)
-	}
-	sum.Write(first.head)
-	sum.Write(first.payload)
-	h := Header{
-		FormatVersion: version, ProductVersion: head.GetProductVersion(), Index: head.GetIndex(),
-		Cluster: wasmatrix.ClusterID(head.GetCluster()), Now: wasmatrix.Time(head.GetNow()), Counts: decodeCounts(head.GetCounts()),
-	}
-	if head.GetNextFact() == 0 || h.Counts.Facts >= head.GetNextFact() {
-		return nil, Header{}, corrupt("header: %d facts before number %d", h.Counts.Facts, head.GetNextFact())
-	}
-
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxChunk), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, Header{}, wasmatrix.Errorf(wasmatrix.CodeInternal, "cannot decompress a snapshot: %w", err)
-	}
-	defer dec.Close()
-
-	b := newBuilder(h, head.GetNextFact(), specs)
-	var raw []byte
-	for last := chunkHeader; ; {
-		ch, err := chunks.next()
-		if err != nil {
-			return nil, Header{}, err
-		}
-		if ch.kind < last || ch.kind == chunkHeader || ch.kind > chunkTrailer {
-			return nil, Header{}, corrupt("a chunk of %s follows one of %s", ch.kind, last)
-		}
-		last = ch.kind
-		if ch.kind == chunkTrailer {
-			if err := b.finish(ch.payload, chunks.n-1, sum.Sum(nil)); err != nil {
-				return nil, Header{}, err
-			}
-			break
-		}
-		sum.Write(ch.head)
-		sum.Write(ch.payload)
-		if raw, err = dec.DecodeAll(ch.payload, raw[:0]); err != nil {
-			return nil, Header{}, corrupt("chunk %d (%s) does not decompress: %w", chunks.n, ch.kind, err)
-		}
-		if len(raw) != ch.rawLen {
-			return nil, Header{}, corrupt("chunk %d (%s) has %d bytes, and should have %d", chunks.n, ch.kind, len(raw), ch.rawLen)
-		}
-		if err := b.records(ch.kind, raw); err != nil {
-			return nil, Header{}, corrupt("chunk %d (%s): %w", chunks.n, ch.kind, err)
-		}
-	}
-	if n, err := io.ReadFull(r, make([]byte, 1)); n != 0 {
-		return nil, Header{}, corrupt("there is data after its end")
-	} else if !errors.Is(err, io.EOF) {
-		return nil, Header{}, readError(err, "after its end")
-	}
-	return b.s, h, nil
+	return b.s, SnapshotInfo{Header: b.head, Bytes: size}, nil
 }
 
-func readPreamble(r io.Reader) (version uint32, err error) {
-	var b [len(snapshotMagic) + 4]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return 0, readError(err, "before its header")
-	}
-	if string(b[:len(snapshotMagic)]) != snapshotMagic {
-		return 0, wasmatrix.Errorf(wasmatrix.CodeStorage, "this is not a wasmatrix snapshot: it does not begin with %q", snapshotMagic)
-	}
-	version = binary.BigEndian.Uint32(b[len(snapshotMagic):])
-	switch {
-	case version == 0:
-		return 0, corrupt("format version 0")
-	case version > snapshotVersion:
-		return 0, wasmatrix.Errorf(wasmatrix.CodeStorage, "snapshot has format version %d and was written by a newer release; this build, %s, reads versions up to %d", version, wasmatrix.Version, snapshotVersion)
-	}
-	return version, nil
-}
-
-// builder makes a state of records.
+// builder makes a state of the content of a snapshot.
 type builder struct {
 	s      *State
-	want   Header
+	head   Header
 	got    Counts
 	specs  []*wasmatrix.Spec // by number
 	intern *specInterner
@@ -121,34 +38,40 @@ type builder struct {
 	crashes     []*wasmatrix.Crash
 }
 
-func newBuilder(h Header, nextFact uint64, intern *specInterner) *builder {
-	s := newState()
-	s.cluster, s.index, s.now = h.Cluster, h.Index, h.Now
-	s.facts = newRing[wasmatrix.Fact](nextFact - h.Counts.Facts)
-	return &builder{s: s, want: h, intern: intern}
+func newBuilder(intern *specInterner) *builder {
+	return &builder{s: newState(), intern: intern}
 }
 
-// records takes the content of a chunk.
-func (b *builder) records(kind chunkKind, raw []byte) error {
-	for len(raw) > 0 {
-		rec, n := protowire.ConsumeBytes(raw)
-		if n < 0 {
-			return errors.New("a record is cut off")
-		}
-		raw = raw[n:]
-		var d decoder
-		err := b.record(kind, rec, &d)
-		switch {
-		case err != nil:
-			return err
-		case d.wrong != "":
-			return errors.New("malformed " + d.wrong)
-		}
+// Header implements [snapfile.Content].
+func (b *builder) Header(version uint32, raw []byte) error {
+	var m log.SnapshotHeader
+	if err := proto.Unmarshal(raw, &m); err != nil {
+		return err
 	}
+	h := Header{
+		FormatVersion: version, ProductVersion: m.GetProductVersion(), Index: m.GetIndex(),
+		Cluster: wasmatrix.ClusterID(m.GetCluster()), Now: wasmatrix.Time(m.GetNow()), Counts: decodeCounts(m.GetCounts()),
+	}
+	if m.GetNextFact() == 0 || h.Counts.Facts >= m.GetNextFact() {
+		return fmt.Errorf("%d facts before number %d", h.Counts.Facts, m.GetNextFact())
+	}
+	b.head = h
+	b.s.cluster, b.s.index, b.s.now = h.Cluster, h.Index, h.Now
+	b.s.facts = newRing[wasmatrix.Fact](m.GetNextFact() - h.Counts.Facts)
 	return nil
 }
 
-func (b *builder) record(kind chunkKind, rec []byte, d *decoder) error {
+// Record implements [snapfile.Content].
+func (b *builder) Record(kind snapfile.Kind, rec []byte) error {
+	var d decoder
+	err := b.record(kind, rec, &d)
+	if err == nil && d.wrong != "" {
+		err = errors.New("malformed " + d.wrong)
+	}
+	return err
+}
+
+func (b *builder) record(kind snapfile.Kind, rec []byte, d *decoder) error {
 	switch kind {
 	case chunkModules:
 		return b.module(rec, d)
@@ -172,8 +95,6 @@ func (b *builder) record(kind chunkKind, rec []byte, d *decoder) error {
 		return b.request(rec, d)
 	case chunkFacts:
 		return b.fact(rec)
-	case chunkHeader, chunkTrailer:
-		fallthrough
 	default:
 		return errors.New("no records belong here")
 	}
@@ -378,27 +299,27 @@ func (b *builder) fact(rec []byte) error {
 	return nil
 }
 
-// finish compares what was read with the trailer.
-func (b *builder) finish(trailer []byte, chunks int, sum []byte) error {
-	var t log.SnapshotTrailer
-	if err := proto.Unmarshal(trailer, &t); err != nil {
-		return corrupt("trailer: %w", err)
+// Trailer implements [snapfile.Content]: it compares what was read with what
+// was written.
+func (b *builder) Trailer(raw []byte, found snapfile.Totals) error {
+	var m log.SnapshotTrailer
+	if err := proto.Unmarshal(raw, &m); err != nil {
+		return err
 	}
-	switch {
-	case t.GetChunks() != uint64(chunks):
-		return corrupt("it has %d chunks, and should have %d", chunks, t.GetChunks())
-	case !bytes.Equal(t.GetSum(), sum):
-		return corrupt("its SHA-256 does not match")
-	case b.got != b.want.Counts:
-		return corrupt("it has %+v records, and should have %+v", b.got, b.want.Counts)
+	if err := (snapfile.Totals{Chunks: m.GetChunks(), Sum: m.GetSum()}).Check(found); err != nil {
+		return err
 	}
-	if t.GetHashVersion() <= hashVersion {
-		if v := b.s.schema(); t.GetHashVersion() != v {
-			return corrupt("it is hashed by rules %d, and its state by rules %d", t.GetHashVersion(), v)
-		}
-		if h := b.s.Hash(); !bytes.Equal(t.GetStateHash(), h[:]) {
-			return wasmatrix.Errorf(wasmatrix.CodeInternal, "the state that was read from the snapshot is not the one that was written (hash %x, and should be %x)", h, t.GetStateHash())
-		}
+	if b.got != b.head.Counts {
+		return fmt.Errorf("there are %+v records, and should be %+v", b.got, b.head.Counts)
+	}
+	if m.GetHashVersion() > hashVersion {
+		return nil // a newer release hashed it, by rules that this one does not know
+	}
+	if v := b.s.schema(); m.GetHashVersion() != v {
+		return fmt.Errorf("the state is hashed by rules %d, and should be by rules %d", m.GetHashVersion(), v)
+	}
+	if h := b.s.Hash(); !bytes.Equal(m.GetStateHash(), h[:]) {
+		return wasmatrix.Errorf(wasmatrix.CodeInternal, "the state that was read from the snapshot is not the one that was written (hash %x, and should be %x)", h, m.GetStateHash())
 	}
 	return nil
 }

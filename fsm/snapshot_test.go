@@ -6,17 +6,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/gen/log"
+	"github.com/wasmatrix/wasmatrix/snapfile"
+	"github.com/wasmatrix/wasmatrix/snapfile/snapfiletest"
 )
 
 func snapshotOf(tb testing.TB, s *State) []byte {
@@ -107,16 +109,16 @@ func TestSnapshotOfManyChunks(t *testing.T) {
 	}
 	first, _ := s.Instance("i000000")
 	s.putInstance(nil, &wasmatrix.Instance{ID: "z", Spec: first.Spec, Status: wasmatrix.StatusPending})
-	sw := &snapshotWriter{specs: make(map[*wasmatrix.Spec]uint32)}
+	enc := &instanceEncoder{specs: make(map[*wasmatrix.Spec]uint32)}
 	for i := range s.Instances("") {
-		if sw.instance(i); len(sw.specs) > maxSharedSpecs {
-			t.Fatalf("a writer remembers %d specs", len(sw.specs))
+		if enc.encode(i); len(enc.specs) > maxSharedSpecs {
+			t.Fatalf("a writer remembers %d specs", len(enc.specs))
 		}
 	}
 	b := snapshotOf(t, s)
-	sections := map[chunkKind]int{}
+	sections := map[snapfile.Kind]int{}
 	for _, c := range splitSnapshot(t, b) {
-		sections[c.kind]++
+		sections[c.Kind]++
 	}
 	if sections[chunkInstances] < 3 {
 		t.Fatalf("chunks: %v", sections)
@@ -158,19 +160,20 @@ func TestRestoreRefusesDamage(t *testing.T) {
 	refuse("another file", []byte("PK\x03\x04 some zip archive"), "not a wasmatrix snapshot")
 	refuse("more data", append(slices.Clone(good), 0), "data after its end")
 	newer := slices.Clone(good)
-	binary.BigEndian.PutUint32(newer[len(snapshotMagic):], snapshotVersion+1)
+	binary.BigEndian.PutUint32(newer[len(snapshotFormat.Magic):], snapshotVersion+1)
 	refuse("newer format", newer, "newer release")
 
 	chunks := splitSnapshot(t, good)
 	for n := range chunks {
+		name := snapshotFormat.KindName(chunks[n].Kind)
 		missing := slices.Delete(slices.Clone(chunks), n, n+1)
-		refuse("without its "+chunks[n].kind.String(), joinSnapshot(missing), "snapshot")
+		refuse("without its "+name, joinSnapshot(missing), "snapshot")
 		double := slices.Insert(slices.Clone(chunks), n, chunks[n])
-		refuse("with two of "+chunks[n].kind.String(), joinSnapshot(double), "corrupted")
+		refuse("with two of "+name, joinSnapshot(double), "corrupted")
 		if n > 0 {
 			swapped := slices.Clone(chunks)
 			swapped[n], swapped[n-1] = swapped[n-1], swapped[n]
-			refuse("with "+chunks[n].kind.String()+" too early", joinSnapshot(swapped), "corrupted")
+			refuse("with "+name+" too early", joinSnapshot(swapped), "corrupted")
 		}
 	}
 	if err := m.fsm.Restore(iotest.ErrReader(errors.New("disk on fire"))); err == nil || !strings.Contains(err.Error(), "disk on fire") {
@@ -189,7 +192,7 @@ func TestRestoreComparesTheHash(t *testing.T) {
 		chunks := splitSnapshot(t, snapshotOf(t, fullState()))
 		last := &chunks[len(chunks)-1]
 		var tr log.SnapshotTrailer
-		if err := proto.Unmarshal(last.payload, &tr); err != nil {
+		if err := proto.Unmarshal(last.Payload, &tr); err != nil {
 			t.Fatal(err)
 		}
 		tr.StateHash[0] ^= 1
@@ -198,7 +201,7 @@ func TestRestoreComparesTheHash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last.payload, last.rawLen = b, len(b)
+		*last = snapfiletest.Message(last.Kind, b)
 		wantCode(t, New(Options{}).Restore(bytes.NewReader(joinSnapshot(chunks))), want)
 	}
 }
@@ -206,10 +209,10 @@ func TestRestoreComparesTheHash(t *testing.T) {
 // TestRestoreComparesSumAndCounts: what each of the trailer's figures alone
 // would catch, in a snapshot whose hash this release cannot judge.
 func TestRestoreComparesSumAndCounts(t *testing.T) {
-	reseal := func(chunks []chunk, sum bool) []byte {
+	reseal := func(chunks []snapfiletest.Chunk, sum bool) []byte {
 		last := &chunks[len(chunks)-1]
 		var tr log.SnapshotTrailer
-		if err := proto.Unmarshal(last.payload, &tr); err != nil {
+		if err := proto.Unmarshal(last.Payload, &tr); err != nil {
 			t.Fatal(err)
 		}
 		tr.HashVersion = hashVersion + 1
@@ -221,13 +224,13 @@ func TestRestoreComparesSumAndCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last.payload, last.rawLen = b, len(b)
+		*last = snapfiletest.Message(last.Kind, b)
 		return joinSnapshot(chunks)
 	}
-	header := func(change func(*log.SnapshotHeader)) []chunk {
+	header := func(change func(*log.SnapshotHeader)) []snapfiletest.Chunk {
 		chunks := splitSnapshot(t, snapshotOf(t, fullState()))
 		var h log.SnapshotHeader
-		if err := proto.Unmarshal(chunks[0].payload, &h); err != nil {
+		if err := proto.Unmarshal(chunks[0].Payload, &h); err != nil {
 			t.Fatal(err)
 		}
 		change(&h)
@@ -235,7 +238,7 @@ func TestRestoreComparesSumAndCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		chunks[0].payload, chunks[0].rawLen = b, len(b)
+		chunks[0] = snapfiletest.Message(snapfile.Header, b)
 		return chunks
 	}
 	same := func(*log.SnapshotHeader) {}
@@ -275,29 +278,14 @@ func TestSnapshotReportsWriteErrors(t *testing.T) {
 	}
 }
 
-func splitSnapshot(tb testing.TB, b []byte) []chunk {
+func splitSnapshot(tb testing.TB, b []byte) []snapfiletest.Chunk {
 	tb.Helper()
-	r := &chunkReader{r: bytes.NewReader(b[len(snapshotMagic)+4:])}
-	var all []chunk
-	for {
-		c, err := r.next()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		c.payload = slices.Clone(c.payload)
-		all = append(all, c)
-		if c.kind == chunkTrailer {
-			return all
-		}
-	}
+	_, chunks := snapfiletest.Split(tb, snapshotFormat, b)
+	return chunks
 }
 
-func joinSnapshot(chunks []chunk) []byte {
-	b := binary.BigEndian.AppendUint32([]byte(snapshotMagic), snapshotVersion)
-	for _, c := range chunks {
-		b = append(appendChunkHead(b, c.kind, c.rawLen, c.payload), c.payload...)
-	}
-	return b
+func joinSnapshot(chunks []snapfiletest.Chunk) []byte {
+	return snapfiletest.Join(snapshotFormat, snapshotVersion, chunks)
 }
 
 func FuzzRestore(f *testing.F) {
@@ -324,13 +312,13 @@ func FuzzRestore(f *testing.F) {
 // FuzzRecords goes past the sums that keep FuzzRestore out: records as they
 // are when a chunk has been unpacked.
 func FuzzRecords(f *testing.F) {
-	sw := &snapshotWriter{w: io.Discard, specs: make(map[*wasmatrix.Spec]uint32)}
+	enc := &instanceEncoder{specs: make(map[*wasmatrix.Spec]uint32)}
 	i := fullState().instances.Values()[0]
-	for kind, m := range map[chunkKind]proto.Message{
+	for kind, m := range map[snapfile.Kind]proto.Message{
 		chunkModules:     &log.ModuleRecord{Module: encodeModule(fullState().modules.Values()[0].module), Names: []string{"a"}},
 		chunkNodes:       encodeNode(fullState().nodes.Values()[0].node),
 		chunkProviders:   encodeProvider(fullState().providers.Values()[0]),
-		chunkInstances:   sw.instance(i),
+		chunkInstances:   enc.encode(i),
 		chunkAssignments: encodeAssignment(fullState().assignments.Values()[0][0]),
 		chunkCrashes:     &log.CrashRecord{Instance: string(i.ID), Crash: encodeCrash(fullState().crashes.Values()[0][0])},
 		chunkRequests:    encodeRemembered(remembered(fullState())[0]),
@@ -343,10 +331,14 @@ func FuzzRecords(f *testing.F) {
 		f.Add(uint8(kind), append(binary.AppendUvarint(nil, uint64(len(b))), b...))
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, raw []byte) {
-		b := newBuilder(Header{}, 1, &specInterner{})
+		b := newBuilder(&specInterner{})
 		b.s = fullState().fork() // so that records find what they refer to
-		if err := b.records(chunkKind(kind), raw); err != nil {
-			return
+		for len(raw) > 0 {
+			rec, n := protowire.ConsumeBytes(raw)
+			if n < 0 || b.Record(snapfile.Kind(kind), rec) != nil {
+				return
+			}
+			raw = raw[n:]
 		}
 		if again := throughSnapshot(t, b.s, Options{}); again.State().Hash() != b.s.Hash() {
 			t.Fatal("what was read is not what is written")

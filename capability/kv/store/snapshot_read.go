@@ -2,127 +2,66 @@ package store
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wasmatrix/wasmatrix"
 	kvpb "github.com/wasmatrix/wasmatrix/gen/kv"
+	"github.com/wasmatrix/wasmatrix/snapfile"
 )
 
 // read builds the state that a snapshot holds, and checks that it is whole and
 // consistent.
 func read(r io.Reader) (*state, Info, error) {
-	var preamble [len(snapshotMagic) + 4]byte
-	if _, err := io.ReadFull(r, preamble[:]); err != nil {
-		return nil, Info{}, readError(err, "before its header")
-	}
-	if string(preamble[:len(snapshotMagic)]) != snapshotMagic {
-		return nil, Info{}, wasmatrix.Errorf(wasmatrix.CodeStorage, "this is not a kv snapshot: it does not begin with %q", snapshotMagic)
-	}
-	version := binary.BigEndian.Uint32(preamble[len(snapshotMagic):])
-	if version == 0 || version > SchemaVersion {
-		return nil, Info{}, wasmatrix.Errorf(wasmatrix.CodeStorage, "this kv snapshot has schema version %d; this build, %s, knows versions up to %d", version, wasmatrix.Version, SchemaVersion)
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxChunk), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, Info{}, wasmatrix.Errorf(wasmatrix.CodeInternal, "cannot decompress a kv snapshot: %w", err)
-	}
-	defer dec.Close()
-
-	sum := sha256.New()
-	sum.Write(preamble[:])
 	b := &builder{s: newState()}
-	chunks := &chunkReader{r: r}
-	info := Info{SchemaVersion: version}
-	var raw []byte
-	for last := chunkKind(0); last != chunkTrailer; {
-		ch, err := chunks.next()
-		if err != nil {
-			return nil, Info{}, err
-		}
-		switch {
-		case last == 0 && ch.kind != chunkHeader, last != 0 && ch.kind == chunkHeader, ch.kind < last, ch.kind > chunkTrailer:
-			return nil, Info{}, corrupt("a chunk of %s follows one of %s", ch.kind, last)
-		}
-		last = ch.kind
-		switch ch.kind {
-		case chunkHeader:
-			if info.ProductVersion, err = b.begin(ch.payload); err != nil {
-				return nil, Info{}, err
-			}
-		case chunkTrailer:
-			if info.Hash, err = b.finish(ch.payload, chunks.n-1, sum.Sum(nil)); err != nil {
-				return nil, Info{}, err
-			}
-		default:
-			if raw, err = dec.DecodeAll(ch.payload, raw[:0]); err != nil {
-				return nil, Info{}, corrupt("chunk %d (%s) does not decompress: %w", chunks.n, ch.kind, err)
-			}
-			if len(raw) != ch.rawLen {
-				return nil, Info{}, corrupt("chunk %d (%s) has %d bytes, and should have %d", chunks.n, ch.kind, len(raw), ch.rawLen)
-			}
-			if err := b.records(ch.kind, raw); err != nil {
-				return nil, Info{}, corrupt("chunk %d (%s): %w", chunks.n, ch.kind, err)
-			}
-		}
-		sum.Write(ch.head)
-		sum.Write(ch.payload)
+	size, err := snapshotFormat.Read(r, b)
+	if err != nil {
+		return nil, Info{}, err
 	}
-	if n, err := io.ReadFull(r, make([]byte, 1)); n != 0 {
-		return nil, Info{}, corrupt("there is data after its end")
-	} else if !errors.Is(err, io.EOF) {
-		return nil, Info{}, readError(err, "after its end")
-	}
-	return b.s, info, nil
+	return b.s, Info{
+		SchemaVersion: b.version, ProductVersion: b.head.GetProductVersion(), Stats: b.s.stats(), Hash: b.hash, Bytes: size,
+	}, nil
 }
 
-// builder fills a state with records in the order of a snapshot.
+// builder fills a state with the content of a snapshot, in its order.
 type builder struct {
-	s      *state
-	head   kvpb.SnapshotHeader
-	id     Namespace // of the entry before
-	key    string
-	fence  Fence
-	fences uint64
-	writes uint64
-	timed  int // entries whose time will run out
+	s       *state
+	version uint32
+	head    kvpb.SnapshotHeader
+	id      Namespace // of the entry before
+	key     string
+	fence   Fence
+	fences  uint64
+	writes  uint64
+	timed   int      // entries whose time will run out
+	hash    [32]byte // of the state, once it is whole
 }
 
-func (b *builder) begin(payload []byte) (product string, err error) {
-	if err := proto.Unmarshal(payload, &b.head); err != nil {
-		return "", corrupt("header: %w", err)
+// Header implements [snapfile.Content].
+func (b *builder) Header(version uint32, message []byte) error {
+	if err := proto.Unmarshal(message, &b.head); err != nil {
+		return err
 	}
+	b.version = version
 	b.s.index, b.s.now, b.s.revision = b.head.GetIndex(), wasmatrix.Time(b.head.GetNow()), b.head.GetRevision()
-	return b.head.GetProductVersion(), nil
+	return nil
 }
 
-func (b *builder) records(kind chunkKind, raw []byte) error {
-	for len(raw) > 0 {
-		message, n := protowire.ConsumeBytes(raw)
-		if n < 0 {
-			return errors.New("a record has an impossible length")
-		}
-		raw = raw[n:]
-		var err error
-		switch kind {
-		case chunkEntries:
-			err = b.entry(message)
-		case chunkFences:
-			err = b.addFence(message)
-		default:
-			err = b.write(message)
-		}
-		if err != nil {
-			return err
-		}
+// Record implements [snapfile.Content].
+func (b *builder) Record(kind snapfile.Kind, message []byte) error {
+	switch kind {
+	case chunkEntries:
+		return b.entry(message)
+	case chunkFences:
+		return b.addFence(message)
+	case chunkWrites:
+		return b.write(message)
+	default:
+		return errors.New("no records belong here")
 	}
-	return nil
 }
 
 func (b *builder) entry(message []byte) error {
@@ -188,25 +127,26 @@ func (b *builder) write(message []byte) error {
 	return nil
 }
 
-func (b *builder) finish(payload []byte, chunks int, sum []byte) (hash [32]byte, err error) {
+// Trailer implements [snapfile.Content]: it compares what was read with what
+// was written.
+func (b *builder) Trailer(message []byte, found snapfile.Totals) error {
 	var m kvpb.SnapshotTrailer
-	if err := proto.Unmarshal(payload, &m); err != nil {
-		return hash, corrupt("trailer: %w", err)
+	if err := proto.Unmarshal(message, &m); err != nil {
+		return err
 	}
-	hash = b.s.hash()
+	if err := (snapfile.Totals{Chunks: m.GetChunks(), Sum: m.GetSum()}).Check(found); err != nil {
+		return err
+	}
+	b.hash = b.s.hash()
 	switch {
-	case m.GetChunks() != uint64(chunks):
-		return hash, corrupt("it has %d chunks, and should have %d", chunks, m.GetChunks())
-	case !bytes.Equal(m.GetSum(), sum):
-		return hash, corrupt("its sum does not match")
 	case b.s.entries != b.head.GetEntries(), b.fences != b.head.GetFences(), b.writes != b.head.GetWrites():
-		return hash, corrupt("it has not as many records as its header says")
+		return errors.New("there are not as many records as the header says")
 	case b.s.expiries.Len() != b.timed:
-		return hash, corrupt("a revision was given twice")
+		return errors.New("a revision was given twice")
 	case m.GetHashVersion() != hashVersion:
-		return hash, corrupt("its hash is of version %d", m.GetHashVersion())
-	case !bytes.Equal(m.GetStateHash(), hash[:]):
-		return hash, corrupt("the hash of its state does not match")
+		return fmt.Errorf("the hash is of version %d", m.GetHashVersion())
+	case !bytes.Equal(m.GetStateHash(), b.hash[:]):
+		return errors.New("the hash of the state does not match")
 	}
-	return hash, nil
+	return nil
 }

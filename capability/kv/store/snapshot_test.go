@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/wasmatrix/wasmatrix"
+	"github.com/wasmatrix/wasmatrix/snapfile/snapfiletest"
 )
 
 // full returns a store with some of everything.
@@ -98,26 +100,20 @@ func TestDamagedSnapshots(t *testing.T) {
 	}
 	// One chunk of the same kind left out, or given twice, has the right checksums.
 	many := saved(t, full(t, 3000, 300))
-	head := len(snapshotMagic) + 4
-	var cuts []int
-	for at := head; at < len(many); {
-		cuts = append(cuts, at)
-		at += chunkHeadLen + int(uint32(many[at+5])<<24|uint32(many[at+6])<<16|uint32(many[at+7])<<8|uint32(many[at+8]))
+	version, chunks := snapfiletest.Split(t, snapshotFormat, many)
+	if len(chunks) < 5 {
+		t.Fatalf("only %d chunks", len(chunks))
 	}
-	cuts = append(cuts, len(many))
-	if len(cuts) < 6 {
-		t.Fatalf("only %d chunks", len(cuts)-1)
-	}
-	for n := range cuts[1:] {
-		chunk := many[cuts[n]:cuts[n+1]]
-		refuse(fmt.Sprintf("chunk %d left out", n), bytes.Join([][]byte{many[:cuts[n]], many[cuts[n+1]:]}, nil))
-		refuse(fmt.Sprintf("chunk %d twice", n), bytes.Join([][]byte{many[:cuts[n+1]], chunk, many[cuts[n+1]:]}, nil))
+	for n, c := range chunks {
+		out, twice := slices.Delete(slices.Clone(chunks), n, n+1), slices.Insert(slices.Clone(chunks), n, c)
+		refuse(fmt.Sprintf("chunk %d left out", n), snapfiletest.Join(snapshotFormat, version, out))
+		refuse(fmt.Sprintf("chunk %d twice", n), snapfiletest.Join(snapshotFormat, version, twice))
 	}
 }
 
 func TestSnapshotOfANewerRelease(t *testing.T) {
 	b := saved(t, full(t, 3, 3))
-	b[len(snapshotMagic)+3] = SchemaVersion + 1
+	b[len(snapshotFormat.Magic)+3] = SchemaVersion + 1
 	if err := Verify(bytes.NewReader(b)); err == nil || !strings.Contains(err.Error(), "version") {
 		t.Errorf("got %v", err)
 	}
