@@ -41,6 +41,19 @@ func number(command []byte, n int) {
 	binary.BigEndian.PutUint64(command[at:], uint64(n))
 }
 
+// filled returns a store to which sets were applied, each as a write of its own.
+func filled(b *testing.B, sets [][]byte) *Store {
+	s := New(Options{})
+	for i, c := range sets {
+		number(c, i+1)
+		s.Apply(uint64(i+1), c)
+	}
+	if s.Stats().Revision < uint64(len(sets))<<revisionBits {
+		b.Fatal("sets were taken for repetitions")
+	}
+	return s
+}
+
 func BenchmarkApplySet(b *testing.B) {
 	sets := benchSets(200_000)
 	for _, fork := range []int{0, 100, 10_000} {
@@ -49,13 +62,7 @@ func BenchmarkApplySet(b *testing.B) {
 			name = fmt.Sprintf("fork every %d", fork)
 		}
 		b.Run(name, func(b *testing.B) {
-			s := New(Options{})
-			n := 0
-			for _, c := range sets {
-				n++
-				number(c, n)
-				s.Apply(uint64(n), c)
-			}
+			s, n := filled(b, sets), len(sets)
 			b.ReportAllocs()
 			before := processorTime(b)
 			for b.Loop() {
@@ -79,10 +86,7 @@ func BenchmarkApplySet(b *testing.B) {
 }
 
 func BenchmarkGet(b *testing.B) {
-	s := New(Options{})
-	for i, c := range benchSets(200_000) {
-		s.Apply(uint64(i), c)
-	}
+	s := filled(b, benchSets(200_000))
 	ns := Namespace{"kv", "own/instance-000/1"}
 	keys, _, err := s.List(&caller, ns, "", "", 10_000, 0)
 	if err != nil || len(keys) == 0 {
@@ -97,10 +101,7 @@ func BenchmarkGet(b *testing.B) {
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	s := New(Options{})
-	for i, c := range benchSets(200_000) {
-		s.Apply(uint64(i), c)
-	}
+	s := filled(b, benchSets(200_000))
 	b.Run("grab", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
