@@ -113,6 +113,7 @@ type HTTPConfig struct {
 	MaxRedirects   int            // 0 follows none
 	MaxConnections int            // to one host
 	SendIdentity   bool           // tell the server instance and epoch
+	SendTrace      bool           // begin a trace for requests that have none
 }
 
 // MessagingConfig configures a messaging provider.
@@ -167,6 +168,7 @@ func HTTPConfigOf(config map[string]string) (HTTPConfig, error) {
 	r.int("max_connections", &n, 1, 100_000)
 	c.MaxConnections = int(n)
 	r.bool("send_identity", &c.SendIdentity)
+	r.bool("send_trace", &c.SendTrace)
 	return c, r.done()
 }
 

@@ -100,12 +100,12 @@ func TestProviderConfig(t *testing.T) {
 	same(http, wasmatrix.HTTPConfig{Timeout: 30 * time.Second, MaxRequest: 16 << 20, MaxResponse: 64 << 20, MaxRedirects: 5, MaxConnections: 64}, err)
 	http, err = wasmatrix.HTTPConfigOf(map[string]string{
 		"allow_addresses": "10.1.2.3/8,::1", "allow_hosts": "*.Example.com,2001:DB8::0", "timeout": "2s", "max_request": "1KiB",
-		"max_response": "0", "max_redirects": "0", "max_connections": "3", "send_identity": "true",
+		"max_response": "0", "max_redirects": "0", "max_connections": "3", "send_identity": "true", "send_trace": "true",
 	})
 	same(http, wasmatrix.HTTPConfig{
 		AllowAddresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		AllowHosts:     []string{"*.example.com", "2001:db8::"},
-		Timeout:        2 * time.Second, MaxRequest: 1 << 10, MaxConnections: 3, SendIdentity: true,
+		Timeout:        2 * time.Second, MaxRequest: 1 << 10, MaxConnections: 3, SendIdentity: true, SendTrace: true,
 	}, err)
 
 	msg, err := wasmatrix.MessagingConfigOf(nil)

@@ -126,6 +126,11 @@ func (p *Provider) Open(ctx context.Context, s *capability.Scope, r *capability.
 	if err := p.permit(s, to); err != nil {
 		return nil, err
 	}
+	if p.config.SendTrace {
+		if id := beginTrace(h.fields); id != "" {
+			p.log.Debug("a trace begins", "trace", id, "instance", s.Instance, "capability", s.Capability, "host", to.host)
+		}
+	}
 	x := newExchange(p, s, r.Method, to, h)
 	x.begin(ctx, timeout)
 	if err := p.join(x); err != nil {

@@ -31,7 +31,7 @@ input, so that a password need not be in the command line:
   kv         url (redis://, rediss://; default: embedded), max_keys, max_bytes,
              max_value
   http       allow_hosts, allow_addresses, timeout, max_request, max_response,
-             max_redirects, max_connections, send_identity
+             max_redirects, max_connections, send_identity, send_trace
   messaging  url (nats://, tls://; default: embedded), max_message, max_pending,
              max_pending_bytes`
 
