@@ -132,7 +132,7 @@ func TestPromptReadsHoldNothingUp(t *testing.T) {
 		}
 	}
 	cancel()
-	wantCode(t, "what waits", <-blocked, wasmatrix.CodeTimeout, wasmatrix.OutcomeUnknown)
+	wantCode(t, "what waits", <-blocked, wasmatrix.CodeTimeout, wasmatrix.OutcomeNone)
 	if err := host.await(wait(t), 0); err != nil {
 		t.Error(err)
 	}

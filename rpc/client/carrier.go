@@ -18,9 +18,9 @@ import (
 //
 // Calls under way when the stream breaks fail with PROVIDER_UNAVAILABLE, with
 // [wasmatrix.DetailOutcome] unknown where they may have taken effect. A call whose
-// context ends is cancelled at the other side too, and returns when that side says
-// that nothing of it executes any more, or after cancelPatience. Whether the caller
-// may still act ([capability.Scope].Alive) is asked when a message leaves.
+// context ends is cancelled at the other side too. One that reads returns at once; any
+// other when that side says that nothing of it executes any more, or after
+// cancelPatience. Whether the caller may still act ([capability.Scope].Alive) is asked when a message leaves.
 type Carrier struct {
 	dial link.Dial
 	addr string
@@ -88,6 +88,23 @@ func (c *Carrier) current() (*carryStream, error) {
 func (c *Carrier) unavailable(outcome, format string, args ...any) *wasmatrix.Error {
 	e := wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, format, args...).With("address", c.addr)
 	return e.With(wasmatrix.DetailOutcome, outcome)
+}
+
+// read makes a call of one message that has no effects, and returns its answer.
+func (c *Carrier) read(ctx context.Context, m *api.CarryRequest, s *capability.Scope) (*api.CarryResponse, error) {
+	stream, u, err := c.begin(ctx, m, s)
+	if err != nil {
+		return nil, err
+	}
+	if res, ok := stream.await(ctx, u); ok {
+		return stream.done(u, res)
+	}
+	if number := u.number; stream.abandon(u) {
+		stream.sendCancel(number)
+		return nil, wasmatrix.Errorf(wasmatrix.CodeTimeout, "%s did not answer in time: %w", c.addr, context.Cause(ctx)).
+			With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+	}
+	return stream.done(u, <-u.answer) // it came after all
 }
 
 // unary makes a call of one message and returns its answer.

@@ -13,7 +13,7 @@ type carriedKV struct{ carrier *Carrier }
 
 func (k carriedKV) Get(ctx context.Context, s *capability.Scope, key string) (capability.Entry, bool, error) {
 	m := &api.CarryRequest{Part: &api.CarryRequest_KvGet{KvGet: &api.KVGet{Key: key}}}
-	res, err := k.carrier.unary(ctx, m, s)
+	res, err := k.carrier.read(ctx, m, s)
 	if err != nil {
 		return capability.Entry{}, false, err
 	}
@@ -41,7 +41,7 @@ func (k carriedKV) Delete(ctx context.Context, s *capability.Scope, key string, 
 
 func (k carriedKV) List(ctx context.Context, s *capability.Scope, q capability.ListQuery) (capability.Page, error) {
 	m := &api.CarryRequest{Part: &api.CarryRequest_KvList{KvList: &api.KVList{Prefix: q.Prefix, After: q.After, Limit: uint32(max(q.Limit, 0))}}}
-	res, err := k.carrier.unary(ctx, m, s)
+	res, err := k.carrier.read(ctx, m, s)
 	if err != nil {
 		return capability.Page{}, err
 	}

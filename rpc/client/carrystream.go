@@ -136,11 +136,11 @@ func (s *carryStream) pass(m *api.CarryResponse) bool {
 // remove takes a call off the list. Call it with mu held.
 func (s *carryStream) remove(number uint64, call receiver) {
 	delete(s.calls, number)
-	if _, unary := call.(*unaryCall); !unary {
-		return
+	switch call.(type) {
+	case *unaryCall, abandoned:
+		s.short--
+		s.wake()
 	}
-	s.short--
-	s.wake()
 }
 
 // wake has a call that waits look again. Call it with mu held.
@@ -210,6 +210,26 @@ func (s *carryStream) forget(u *unaryCall) bool {
 	}
 	s.remove(u.number, u)
 	s.want() // others may have relied on this one to receive
+	return true
+}
+
+// abandoned is in the place of a unary call that nobody waits for any more. It counts as
+// one until the other side has ended it.
+type abandoned struct{}
+
+func (abandoned) receive(m *api.CarryResponse) bool { return m.GetEnd() }
+
+// abandon gives a unary call up before its end has come, and returns false where that
+// has.
+func (s *carryStream) abandon(u *unaryCall) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls[u.number] != receiver(u) {
+		return false
+	}
+	s.calls[u.number] = abandoned{}
+	s.want() // somebody has to receive the end
+	unaryCalls.Put(u)
 	return true
 }
 
