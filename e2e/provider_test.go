@@ -48,6 +48,10 @@ func TestP20_StoppedProviders(t *testing.T) {
 	p.must(t, calls["http"], abi.ErrDenied) // this machine is not the world
 	c.CLI(s, "provider", "update", "http", "--config", "allow_addresses=127.0.0.0/8")
 	awaitCode(t, p, calls["http"], 0)
+	// That allows this machine, and not the cluster's own agents on it.
+	for _, port := range []int{s.Ports.API, s.Ports.Raft, s.Ports.Gossip, c.Nodes[0].Ports.Node} {
+		p.must(t, probeRequest{Op: "http.get", Cap: "http", URL: fmt.Sprintf("http://127.0.0.1:%d/healthz", port)}, abi.ErrDenied)
+	}
 	for name, call := range calls {
 		c.CLI(s, "provider", "stop", name)
 		awaitCode(t, p, call, abi.ErrUnavailable)

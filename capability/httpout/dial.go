@@ -165,7 +165,7 @@ func (p *Provider) dialer(x *exchange) *net.Dialer {
 	return &net.Dialer{
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			a, err := netip.ParseAddrPort(address)
-			if err != nil || !p.addresses.permits(a.Addr()) {
+			if err != nil || !p.addresses.permits(a.Addr()) || p.own(a) {
 				return errDenied
 			}
 			if !p.alive() || !x.alive() {

@@ -33,7 +33,10 @@ type Options struct {
 	// is asked before every dial and every write to a connection, besides the scope's
 	// own, by many goroutines, and must neither block nor call the provider. nil is
 	// always.
-	Alive   func() bool
+	Alive func() bool
+	// Own reports whether an address is where the cluster itself listens, which no
+	// configuration allows. It is asked with every dial. nil is never.
+	Own     func(netip.AddrPort) bool
 	RootCAs *x509.CertPool // that servers' certificates are checked against; nil is the system's
 }
 
@@ -45,6 +48,7 @@ type Provider struct {
 	log       hclog.Logger
 	resolver  Resolver
 	alive     func() bool
+	own       func(netip.AddrPort) bool
 	roots     *x509.CertPool
 	addresses *addresses
 	hosts     *wasmatrix.Rules // of the configuration; nil allows all
@@ -64,7 +68,7 @@ var _ capability.HTTP = (*Provider)(nil)
 // starts nothing. The caller calls Close.
 func New(cfg wasmatrix.HTTPConfig, o Options) *Provider {
 	p := &Provider{
-		config: cfg, log: o.Logger, resolver: o.Resolver, alive: o.Alive, roots: o.RootCAs,
+		config: cfg, log: o.Logger, resolver: o.Resolver, alive: o.Alive, own: o.Own, roots: o.RootCAs,
 		addresses: newAddresses(cfg.AllowAddresses), maxTotal: maxConnections,
 		pools: make(map[poolKey]*pool), slots: slots{toHost: make(map[string]int)},
 	}
@@ -76,6 +80,9 @@ func New(cfg wasmatrix.HTTPConfig, o Options) *Provider {
 	}
 	if p.alive == nil {
 		p.alive = func() bool { return true }
+	}
+	if p.own == nil {
+		p.own = func(netip.AddrPort) bool { return false }
 	}
 	if p.config.Timeout <= 0 {
 		p.config.Timeout = 30 * time.Second

@@ -163,6 +163,29 @@ func TestRebindingGainsNothing(t *testing.T) {
 	}
 }
 
+// TestTheClusterItselfIsOutOfReach, whatever is allowed, also by way of a redirect.
+func TestTheClusterItselfIsOutOfReach(t *testing.T) {
+	var reached atomic.Int64
+	own := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
+	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if to := r.URL.Query().Get("to"); to != "" {
+			http.Redirect(w, r, to, http.StatusFound)
+		}
+	})
+	addr := netip.MustParseAddrPort(own.Listener.Addr().String())
+	p := open(t, map[string]string{"allow_addresses": "127.0.0.0/8"}, Options{Own: func(a netip.AddrPort) bool { return a == addr }})
+	if _, err := get(t, p, other.URL); err != nil {
+		t.Error(err)
+	}
+	for _, url := range []string{own.URL, other.URL + "/?to=" + own.URL} {
+		_, err := get(t, p, url)
+		wantCode(t, err, wasmatrix.CodePermissionDenied)
+	}
+	if n := reached.Load(); n > 0 {
+		t.Errorf("it was reached %d times", n)
+	}
+}
+
 func TestTheSocketsAddressIsWhatCounts(t *testing.T) {
 	port, reached := guarded(t)
 	p := open(t, map[string]string{"allow_addresses": ""}, Options{})

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"sync"
 	"time"
 
@@ -86,7 +87,9 @@ func (m nodeProviders) KV(_ wasmatrix.ProviderID, c wasmatrix.KVConfig) (capabil
 }
 
 func (m nodeProviders) HTTP(id wasmatrix.ProviderID, c wasmatrix.HTTPConfig) (capability.HTTP, func(), error) {
-	p := httpout.New(c, httpout.Options{Alive: m.alive, Logger: m.log.Named("http").With("provider", id)})
+	p := httpout.New(c, httpout.Options{
+		Alive: m.alive, Own: ownAddrs{m.gossip.Members, net.InterfaceAddrs}.has, Logger: m.log.Named("http").With("provider", id),
+	})
 	return p, p.Close, nil
 }
 
