@@ -101,10 +101,8 @@ operation failed, 2 wrong usage or configuration.`,
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(c.err)
-	root.SetVersionTemplate("wasmatrix {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
-	// A command that only holds others cannot be run by itself.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasSubCommands)}}", 1))
+	root.SetUsageFunc(usage)
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&c.addrs, "addr", nil, "servers to speak to (default $WASMATRIX_ADDR, or "+defaultAddr+")")
 	flags.StringVarP(&c.output, "output", "o", outputTable, "output format: table or json")
