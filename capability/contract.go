@@ -167,8 +167,9 @@ type Message struct {
 
 // Subscription is where messages wait, few enough to be bounded.
 type Subscription interface {
-	// Receive waits for a message. It fails with the error of ctx, or with
-	// PROVIDER_UNAVAILABLE when no more will come.
+	// Receive waits for a message; one that is there is returned even if ctx has
+	// ended. It fails with the error of ctx, or with PROVIDER_UNAVAILABLE when no more
+	// will come.
 	Receive(ctx context.Context) (Message, error)
 	// Close ends it, and Receive with it. It may be called more than once.
 	Close() error

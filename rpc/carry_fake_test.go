@@ -250,13 +250,13 @@ func (x *fakeExchange) Response() (*capability.Response, error) {
 
 // Read gives the body in pieces of odd sizes, and the end with the last or after.
 func (x *fakeExchange) Read(p []byte) (int, error) {
+	if x.eof { // and stays so
+		return 0, io.EOF
+	}
 	if x.read >= 5 {
 		if err := x.fails("read"); err != nil {
 			return 0, err
 		}
-	}
-	if x.eof {
-		return 0, io.EOF
 	}
 	n, err := x.body.Read(p[:min(len(p), 1+x.read%4099)])
 	x.read += n
@@ -330,12 +330,20 @@ func (s *fakeSubscription) put(m capability.Message) {
 }
 
 func (s *fakeSubscription) Receive(ctx context.Context) (capability.Message, error) {
-	select {
-	case m := <-s.messages:
+	got := func(m capability.Message) (capability.Message, error) {
 		if m.Topic != "" && string(m.Data) == "end" {
 			return capability.Message{}, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "the messaging system is gone")
 		}
 		return m, nil
+	}
+	select {
+	case m := <-s.messages:
+		return got(m)
+	default:
+	}
+	select {
+	case m := <-s.messages:
+		return got(m)
 	case <-s.closed:
 		return capability.Message{}, wasmatrix.Errorf(wasmatrix.CodeProviderUnavailable, "closed")
 	case <-ctx.Done():

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -379,6 +380,35 @@ func TestASlowSubscriberHoldsNothingUp(t *testing.T) {
 		t.Error(err)
 	}
 	if err := host.await(wait(t), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAMessageThatIsThereIsGiven, whether or not the receiver's time is over.
+func TestAMessageThatIsThereIsGiven(t *testing.T) {
+	_, carrier := carryCluster(t, newFakeHost())
+	sub, err := carrier.Messaging().Subscribe(t.Context(), scopeOf("i"), "t", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if m, err := sub.Receive(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("without a message: %q, %v", m.Data, err)
+	}
+	if err := carrier.Messaging().Publish(t.Context(), scopeOf("i"), "t", []byte("m")); err != nil {
+		t.Fatal(err)
+	}
+	for soon := wait(t); ; time.Sleep(time.Millisecond) { // until it has come
+		m, err := sub.Receive(over)
+		if err == nil && string(m.Data) == "m" {
+			break
+		}
+		if soon.Err() != nil {
+			t.Fatalf("%q, %v", m.Data, err)
+		}
+	}
+	if err := sub.Close(); err != nil {
 		t.Error(err)
 	}
 }

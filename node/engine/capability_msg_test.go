@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -47,6 +48,25 @@ func TestMessagesArePulled(t *testing.T) {
 	r.want("", []int32{-int32(abi.ErrUnavailable), 0, -int32(abi.ErrHandle)}, r.do(abi.MsgReceive, 1, -1, buf, 1), r.do(abi.MsgUnsubscribe, 1), r.do(abi.MsgUnsubscribe, 1))
 	if w.Open() != 0 {
 		t.Errorf("%d are open", w.Open())
+	}
+}
+
+// TestAMessageThatIsThereIsFound: also where the time was over before anybody could look,
+// as on a machine that is busy.
+func TestAMessageThatIsThereIsFound(t *testing.T) {
+	t.Parallel()
+	w := nodetest.NewWorld()
+	w.Before = func(ctx context.Context, name string) error {
+		if name == "receive" {
+			<-ctx.Done()
+		}
+		return nil
+	}
+	r := runModule(t, newEngine(t, Config{}), testModule(t, "abi"), RunConfig{Capabilities: w})
+	r.want("", []int32{1}, r.do(abi.MsgSubscribe, "msg", "in", "", 0))
+	for range 20 {
+		w.Message("in", capability.Message{Topic: "in", Data: []byte("here")})
+		r.want("", []int32{18, -int32(abi.ErrTimeout)}, r.do(abi.MsgReceive, 1, 0, buf, 100), r.do(abi.MsgReceive, 1, 1, buf, 100))
 	}
 }
 

@@ -67,12 +67,20 @@ func (s *subscription) Receive(ctx context.Context) (capability.Message, error) 
 	if err := s.w.call(ctx, "receive"); err != nil {
 		return capability.Message{}, err
 	}
-	select {
-	case m := <-s.messages:
+	got := func(m capability.Message) (capability.Message, error) {
 		if m.Topic == "over" {
 			return m, errOver
 		}
 		return m, nil
+	}
+	select {
+	case m := <-s.messages:
+		return got(m)
+	default:
+	}
+	select {
+	case m := <-s.messages:
+		return got(m)
 	case <-s.ctx.Done():
 		return capability.Message{}, errOver
 	case <-ctx.Done():

@@ -41,12 +41,14 @@ type carriedSubscription struct {
 }
 
 func (s *carriedSubscription) Receive(ctx context.Context) (capability.Message, error) {
-	if err := ctx.Err(); err != nil {
-		return capability.Message{}, err
-	}
 	select {
 	case <-s.closed:
 		return capability.Message{}, s.over()
+	default:
+	}
+	select {
+	case m := <-s.call.answers:
+		return s.take(m), nil
 	default:
 	}
 	select {
