@@ -60,17 +60,17 @@ func (s *carrying) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(0, 0, wire.Coded(err)) // if the connection is still HTTP's
 		return
 	}
-	s.links.add(l)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.links.add(l, cancel)
 	defer s.links.remove(l)
 	s.log.Debug("carrying calls out", "for", r.RemoteAddr)
-	err = s.carry(ctx, l)
+	err = s.carry(ctx, cancel, l)
 	s.log.Debug("carrying calls out has ended", "for", r.RemoteAddr, "error", err)
 }
 
-// carry serves one link to its end.
-func (s *carrying) carry(ctx context.Context, l *link.Link) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// carry serves one link to its end. Cancel ends ctx, and with it the calls.
+func (s *carrying) carry(ctx context.Context, cancel context.CancelFunc, l *link.Link) error {
 	r := &carriage{carrying: s, ctx: ctx, sending: context.WithoutCancel(ctx), calls: make(map[uint64]*carried), link: l}
 	// Reading ends with the server, so that no more calls begin.
 	stop := context.AfterFunc(s.closing, l.Interrupt) //nolint:contextcheck // the server's life, not the call's

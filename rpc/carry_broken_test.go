@@ -16,6 +16,7 @@ import (
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/capability"
 	"github.com/wasmatrix/wasmatrix/gen/api"
+	"github.com/wasmatrix/wasmatrix/rpc"
 	"github.com/wasmatrix/wasmatrix/rpc/client"
 )
 
@@ -124,11 +125,13 @@ func TestAServerThatEndsSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	const bound = 300 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
+	began := time.Now()
 	got := make(chan error, 1)
 	go func() {
-		_, _, err := carrier.KV().Get(ctx, scopeOf("i"), "block")
+		_, err := carrier.KV().Set(ctx, scopeOf("i"), "block", nil, capability.SetOptions{})
 		got <- err
 	}()
 	if err := host.await(wait(t), 3); err != nil {
@@ -147,11 +150,40 @@ func TestAServerThatEndsSaysSo(t *testing.T) {
 	wantCode(t, "an exchange", err, wasmatrix.CodeProviderUnavailable, "")
 	close(host.slow)
 	wantCode(t, "a call with a deadline", <-got, wasmatrix.CodeTimeout, "")
+	if took := time.Since(began); took < bound {
+		t.Errorf("a call that had %s was ended after %s", bound, took)
+	}
 	select {
 	case <-stopped:
 	case <-wait(t).Done():
 		t.Error("the server did not end")
 	}
+}
+
+// TestAServerThatEndsDoesNotWaitForEver: what has not come to its end within the grace of
+// the server is cut off, though it has a bound of its own.
+func TestAServerThatEndsDoesNotWaitForEver(t *testing.T) {
+	host := newFakeHost()
+	c, carrier := carryCluster(t, host, func(cfg *rpc.Config) { cfg.CallTimeout = time.Hour })
+	failed := make(chan error, 1)
+	go func() {
+		_, err := carrier.KV().Set(t.Context(), scopeOf("i"), "block", nil, capability.SetOptions{})
+		failed <- err
+	}()
+	if err := host.await(wait(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		c.Servers[0].Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-wait(t).Done():
+		t.Fatal("the server waits for a call that has an hour")
+	}
+	wantCode(t, "the call", <-failed, wasmatrix.CodeProviderUnavailable, wasmatrix.OutcomeUnknown)
 }
 
 // TestWhatIsNoCarrierIsNotBelieved: a carrier that is answered with anything else

@@ -11,9 +11,9 @@ import (
 // more. The zero value is empty.
 type linkSet struct {
 	mu     sync.Mutex
-	closed bool                    // guarded by mu: none begins
-	links  map[*link.Link]struct{} // guarded by mu
-	work   sync.WaitGroup          // Add with mu held
+	closed bool                              // guarded by mu: none begins
+	links  map[*link.Link]context.CancelFunc // guarded by mu; ends the calls of each
+	work   sync.WaitGroup                    // Add with mu held
 }
 
 // begin counts a link that is to be, unless there are to be none.
@@ -30,13 +30,13 @@ func (s *linkSet) begin() bool {
 // end says that what was begun is over.
 func (s *linkSet) end() { s.work.Done() }
 
-func (s *linkSet) add(l *link.Link) {
+func (s *linkSet) add(l *link.Link, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.links == nil {
-		s.links = make(map[*link.Link]struct{})
+		s.links = make(map[*link.Link]context.CancelFunc)
 	}
-	s.links[l] = struct{}{}
+	s.links[l] = cancel
 }
 
 func (s *linkSet) remove(l *link.Link) {
@@ -46,7 +46,7 @@ func (s *linkSet) remove(l *link.Link) {
 }
 
 // drain refuses links from now on, and waits for those that there are. When ctx ends
-// it breaks them.
+// it breaks them, and ends their calls.
 func (s *linkSet) drain(ctx context.Context) {
 	s.mu.Lock()
 	s.closed = true
@@ -54,7 +54,8 @@ func (s *linkSet) drain(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for l := range s.links {
+		for l, cancel := range s.links {
+			cancel()
 			l.Close()
 		}
 	})

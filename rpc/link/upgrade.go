@@ -2,6 +2,7 @@ package link
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,6 +98,16 @@ func Asked(r *http.Request) bool {
 	return false
 }
 
+// rest reads what was read already, and then the connection itself: an error of the
+// server's own reader would end the context of the request.
+func rest(conn net.Conn, read *bufio.Reader) io.Reader {
+	b, _ := read.Peek(read.Buffered()) // has so many
+	if len(b) == 0 {
+		return conn
+	}
+	return io.MultiReader(bytes.NewReader(bytes.Clone(b)), conn)
+}
+
 // Accept makes a link of the connection of a request that was Asked. The server of
 // the request knows nothing of it any more.
 func Accept(w http.ResponseWriter) (*Link, error) {
@@ -107,7 +118,7 @@ func Accept(w http.ResponseWriter) (*Link, error) {
 	l := &Link{patience: silencesAccepted}
 	l.out = newOutbox(func(Claim) {}, l.fail)
 	_ = conn.SetDeadline(time.Time{}) // of a connection that is closed
-	l.start(conn, buffered)
+	l.start(conn, rest(conn, buffered.Reader))
 	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+Protocol+"\r\n\r\n"); err != nil {
 		l.fail(err)
 		return nil, err
