@@ -8,6 +8,7 @@ import (
 
 	"github.com/wasmatrix/wasmatrix"
 	"github.com/wasmatrix/wasmatrix/cluster/group"
+	"github.com/wasmatrix/wasmatrix/cluster/identity"
 )
 
 // A survivor goes on alone, or with those that it is told of, by the peers file that an
@@ -50,23 +51,10 @@ func (c *Cluster) handDown(path string) (copies []string, err error) {
 			continue
 		}
 		f := filepath.Join(h.dir, group.PeersFile)
-		if err := writeSynced(f, peers); err != nil {
+		if err := identity.Replace(f, peers); err != nil {
 			return nil, wasmatrix.Errorf(wasmatrix.CodeStorage, "group %s: hand the peers file down: %w", h.conf.Name, err)
 		}
 		copies = append(copies, f)
 	}
 	return copies, nil
-}
-
-// writeSynced writes a file, which is on the disk when it returns.
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

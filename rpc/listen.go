@@ -99,9 +99,7 @@ func Serve(ctx context.Context, l net.Listener, h Handler, c HTTPConfig) error {
 	case err := <-failed:
 		_ = srv.Close()
 		err = errors.Join(err, h.Close())
-		over, cancel := context.WithCancel(ctx)
-		cancel()
-		h.Drain(over)
+		h.Drain(noTime) //nolint:contextcheck // nothing is waited for any more
 		return err
 	case <-ctx.Done():
 	}

@@ -15,18 +15,21 @@ const (
 	headerTraceState  = "Tracestate"
 )
 
-// traceParent is a traceparent that whoever gets it may go on with: of version 00 with
-// nothing after the flags, of a later one perhaps with more.
-var traceParent = regexp.MustCompile(`^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|(0[1-9a-f]|[1-9a-e][0-9a-f]|f[0-9a-e])-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?)$`)
+// traceParent has version, trace ID, parent ID, flags, and what later versions add.
+var traceParent = regexp.MustCompile(`^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$`)
 
 // traceable reports whether a header has a trace that can be gone on with.
 func traceable(h http.Header) bool {
 	v := h[headerTraceParent]
-	if len(v) != 1 || !traceParent.MatchString(v[0]) {
+	if len(v) != 1 {
 		return false
 	}
-	parts := strings.Split(v[0], "-")
-	return strings.Trim(parts[1], "0") != "" && strings.Trim(parts[2], "0") != ""
+	m := traceParent.FindStringSubmatch(v[0])
+	if m == nil {
+		return false
+	}
+	version, trace, parent, more := m[1], m[2], m[3], m[4]
+	return version != "ff" && (version != "00" || more == "") && strings.Trim(trace, "0") != "" && strings.Trim(parent, "0") != ""
 }
 
 // beginTrace gives a request that has no trace the beginning of one, and returns its

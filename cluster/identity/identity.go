@@ -236,19 +236,21 @@ func readLine(path string) (string, error) {
 // writeLine replaces a file atomically: after a crash it holds the old line or
 // the new one, and the new one once writeLine has returned.
 func writeLine(path, line string) error {
-	if err := replace(path, line+"\n"); err != nil {
+	if err := Replace(path, []byte(line+"\n")); err != nil {
 		return wasmatrix.Errorf(wasmatrix.CodeStorage, "write the data directory: %w", err)
 	}
 	return nil
 }
 
-func replace(path, content string) error {
+// Replace writes a file of a data directory: after a crash it holds what it did before, or
+// content, and content once Replace has returned.
+func Replace(path string, content []byte) error {
 	tmp := path + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(content)
+	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -20,7 +20,8 @@ import (
 // [wasmatrix.DetailOutcome] unknown where they may have taken effect. A call whose
 // context ends is cancelled at the other side too. One that reads returns at once; any
 // other when that side says that nothing of it executes any more, or after
-// cancelPatience. Whether the caller may still act ([capability.Scope].Alive) is asked when a message leaves.
+// cancelPatience. Whether the caller may still act ([capability.Scope].Alive) is asked
+// when a message leaves.
 type Carrier struct {
 	dial link.Dial
 	addr string
@@ -149,17 +150,11 @@ func (c *Carrier) begin(ctx context.Context, m *api.CarryRequest, s *capability.
 	return stream, u, nil
 }
 
-// refused is why a call did not begin: its time has passed, or it was cancelled.
-func refused(ctx context.Context) error {
-	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call was not begun: %w", context.Cause(ctx)).
-		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
-}
-
 // first sends the first message of a call, with whom it is for and how long it may
 // take. At becomes where it is among what was queued.
 func (s *carryStream) first(ctx context.Context, m *api.CarryRequest, scope *capability.Scope, at *int64) error {
 	if ctx.Err() != nil {
-		return refused(ctx)
+		return link.NotBegun(ctx)
 	}
 	m.Scope = wire.ScopeTo(scope)
 	if deadline, ok := ctx.Deadline(); ok {

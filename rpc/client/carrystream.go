@@ -169,7 +169,7 @@ func (s *carryStream) enter(ctx context.Context) (*unaryCall, error) {
 			} else {
 				s.wake() // the turn is another's
 			}
-			return nil, refused(ctx)
+			return nil, link.NotBegun(ctx)
 		}
 	}
 	if s.calls == nil {

@@ -87,12 +87,18 @@ func (o *outbox) put(ctx context.Context, m proto.Message, c Claim) (at int64, o
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return 0, true, wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call was not begun: %w", context.Cause(ctx)).
-				With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
+			return 0, true, NotBegun(ctx)
 		}
 		o.mu.Lock()
 	}
 	return o.putLocked(flagMessage, m, c)
+}
+
+// NotBegun is why a call did not begin whose context has ended: TIMEOUT, with outcome
+// none.
+func NotBegun(ctx context.Context) error {
+	return wasmatrix.Errorf(wasmatrix.CodeTimeout, "the call was not begun: %w", context.Cause(ctx)).
+		With(wasmatrix.DetailOutcome, wasmatrix.OutcomeNone)
 }
 
 // putNow is put for what is small and cannot wait.
